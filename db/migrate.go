@@ -1,0 +1,174 @@
+package db
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrNewerSchema says that the database was migrated by a newer program than
+// this one, which does not know what it must not break.
+var ErrNewerSchema = errors.New("the database has a newer schema than this program")
+
+// A Migration is a step of the schema.
+type Migration struct {
+	ID        int
+	Name      string    // "0001_house"
+	AppliedAt time.Time // zero: pending
+
+	text     string
+	checksum string
+}
+
+// Migrations lists the steps that this program knows, in order, and when the
+// database took them. It is an error if the database took one that the program
+// does not know (ErrNewerSchema), or that reads differently now.
+func (d *DB) Migrations(ctx context.Context) ([]Migration, error) {
+	steps, err := readSteps(d.files)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := d.Query(ctx, `SELECT id, name, checksum, applied_at FROM migrations ORDER BY id`)
+	if missingTable(err) {
+		return steps, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m Migration
+		var at int64
+		if err := rows.Scan(&m.ID, &m.Name, &m.checksum, &at); err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(steps, func(s Migration) bool { return s.ID == m.ID })
+		if i < 0 {
+			return nil, fmt.Errorf("%w: it holds migration %s", ErrNewerSchema, m.Name)
+		}
+		if steps[i].checksum != m.checksum {
+			return nil, fmt.Errorf("migration %s was changed after the database took it: restore the file and add another", m.Name)
+		}
+		steps[i].AppliedAt = Time(at)
+	}
+	// A statement that PostgreSQL prepares may fail only now.
+	if err := rows.Err(); missingTable(err) {
+		return steps, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return steps, nil
+}
+
+// Pending counts the steps that the database has yet to take.
+func (d *DB) Pending(ctx context.Context) (int, error) {
+	steps, err := d.Migrations(ctx)
+	n := 0
+	for _, m := range steps {
+		if m.AppliedAt.IsZero() {
+			n++
+		}
+	}
+	return n, err
+}
+
+// Migrate takes the steps that are pending and names those that it took. Any
+// number of processes may do so at once: each step is taken once, and Migrate
+// returns when all are.
+func (d *DB) Migrate(ctx context.Context) (applied []string, err error) {
+	steps, err := d.Migrations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	steps = slices.DeleteFunc(steps, func(m Migration) bool { return !m.AppliedAt.IsZero() })
+	if len(steps) == 0 {
+		return nil, nil
+	}
+	if err := d.makeLedger(ctx); err != nil {
+		return nil, fmt.Errorf("making the ledger of migrations: %w", err)
+	}
+	for _, m := range steps {
+		mine := false
+		err := d.Tx(ctx, func(tx *Tx) error {
+			// The ledger is the lock: a second process waits at this row until
+			// the first has committed, and then has nothing left to do.
+			n, err := tx.Exec(ctx, `
+				INSERT INTO migrations (id, name, checksum, applied_at) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (id) DO NOTHING`, m.ID, m.Name, m.checksum, Micros(time.Now()))
+			if mine = n == 1; err != nil || !mine {
+				return err
+			}
+			_, err = tx.Exec(ctx, m.text)
+			return err
+		})
+		if err != nil {
+			return applied, fmt.Errorf("migration %s: %w", m.Name, err)
+		}
+		if mine {
+			applied = append(applied, m.Name)
+		}
+	}
+	_, err = d.Migrations(ctx) // what another process did meanwhile must be what this one would have done
+	return applied, err
+}
+
+func (d *DB) makeLedger(ctx context.Context) (err error) {
+	// PostgreSQL looks whether a table exists before it takes the lock under
+	// which it makes it, so all but one of those that race here may fail once.
+	for range 10 {
+		_, err = d.Exec(ctx, `
+			CREATE TABLE IF NOT EXISTS migrations (
+				id         BIGINT PRIMARY KEY,
+				name       TEXT   NOT NULL,
+				checksum   TEXT   NOT NULL,
+				applied_at BIGINT NOT NULL
+			)`)
+		if err == nil || d.engine == "sqlite" {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}
+
+// readSteps reads the files NNNN_name.sql, in order.
+func readSteps(files fs.FS) ([]Migration, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	var steps []Migration
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		number, _, ok := strings.Cut(name, "_")
+		id, err := strconv.Atoi(number)
+		if !ok || err != nil || id < 1 || len(number) != 4 {
+			return nil, fmt.Errorf("migration %s: its name is not NNNN_what.sql", name)
+		}
+		sum := sha256.Sum256(text)
+		steps = append(steps, Migration{
+			ID:       id,
+			Name:     strings.TrimSuffix(name, path.Ext(name)),
+			text:     string(text),
+			checksum: hex.EncodeToString(sum[:]),
+		})
+	}
+	slices.SortFunc(steps, func(a, b Migration) int { return a.ID - b.ID })
+	for i := range steps {
+		if i > 0 && steps[i].ID == steps[i-1].ID {
+			return nil, fmt.Errorf("migrations %s and %s have one number", steps[i-1].Name, steps[i].Name)
+		}
+	}
+	return steps, nil
+}
