@@ -1,0 +1,146 @@
+// Package account owns every row about a person and is the only package that
+// can verify anything: users, passwords, sessions, throttles, events.
+//
+// It knows nothing of HTTP. What a person proves becomes a Login; Complete, the
+// one gate after every first factor, turns a Login into a session once the
+// proofs are enough.
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// Config bounds what a Store does. The zero value of a field means its default.
+type Config struct {
+	// HashMemory bounds the memory of password hashing at once, in bytes.
+	// Default 256 MiB.
+	HashMemory int64
+	// PasswordMinLength is the least number of characters of a new password
+	// (ASVS 6.2.1 asks 8 at least). Default 12.
+	PasswordMinLength int
+	// SessionIdle ends a session that no request used for so long. Default 72 h.
+	SessionIdle time.Duration
+	// SessionMax ends a session however busy it is (ASVS 7.3.2). Default 30 days.
+	SessionMax time.Duration
+}
+
+// A Store keeps people and what they prove themselves with. It may be used by
+// many goroutines.
+type Store struct {
+	db       *db.DB
+	ring     *secret.Ring
+	browsers *secret.Box
+	hasher   *hasher
+	cfg      Config
+}
+
+// New returns a Store over a migrated database. The operator's commands hold no
+// keys: with a nil ring nobody signs in and all else works.
+func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
+	cfg.HashMemory = cmp.Or(cfg.HashMemory, 256<<20)
+	cfg.PasswordMinLength = cmp.Or(cfg.PasswordMinLength, 12)
+	cfg.SessionIdle = cmp.Or(cfg.SessionIdle, 72*time.Hour)
+	cfg.SessionMax = cmp.Or(cfg.SessionMax, 30*24*time.Hour)
+	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg}
+	if ring != nil {
+		s.browsers = ring.Box("browser")
+	}
+	return s
+}
+
+var (
+	// ErrNotFound means that there is no such person.
+	ErrNotFound = errors.New("no such person")
+	// ErrEmailTaken means that another account has the address.
+	ErrEmailTaken = errors.New("another account has this email address")
+	// ErrWrong is the one answer to a sign-in that proves nothing: unknown
+	// address, wrong password, no password, disabled account (ASVS 6.3.8).
+	ErrWrong = errors.New("wrong email address or password")
+	// ErrBusy means that too many passwords wait to be hashed; it passes.
+	ErrBusy = errors.New("too many people are signing in at once")
+	// ErrTooLong means that a password is longer than any that can be set; it
+	// was not hashed.
+	ErrTooLong = errors.New("password is too long")
+)
+
+// An InvalidError says which field of a request cannot be and why, in words for
+// the person who wrote it.
+type InvalidError struct {
+	Field, Reason string
+}
+
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
+
+// A WeakError refuses a new password. Reason is for the person.
+type WeakError struct {
+	Reason string
+}
+
+func (e *WeakError) Error() string { return "password refused: " + e.Reason }
+
+// A ThrottledError refuses an attempt unseen. Wait is the time until the next
+// one is let through.
+type ThrottledError struct {
+	Wait time.Duration
+}
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("too many attempts, next one in %s", e.Wait.Round(time.Second))
+}
+
+// An Actor is who did something: "operator" with the name of the account at the
+// machine, or "person".
+type Actor struct {
+	Kind, Name string
+}
+
+func (a Actor) String() string {
+	if a.Name == "" {
+		return a.Kind
+	}
+	return a.Kind + ":" + a.Name
+}
+
+// A Device is where a request came from, as it is kept with sessions and events.
+type Device struct {
+	Address   string // textual IP address
+	Network   string // its /32 or /64, the throttles' unit
+	UserAgent string
+}
+
+// housekeepingBatch bounds how many rows one statement of house-keeping
+// deletes, so that it never holds up a sign-in.
+const housekeepingBatch = 500
+
+// Clean deletes what has expired: sessions a day after they ended or expired,
+// with their grants, and throttles that are at rest. Call it every minute or so;
+// any number of replicas may.
+func (s *Store) Clean(ctx context.Context) error {
+	now := time.Now()
+	for _, q := range []struct {
+		text   string
+		before time.Time
+	}{
+		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2)`, now},
+	} {
+		for {
+			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), housekeepingBatch)
+			if err != nil {
+				return fmt.Errorf("house-keeping: %w", err)
+			}
+			if n < housekeepingBatch {
+				break
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package account
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/harmony/id/db"
+)
+
+// A lane is one throttle that an attempt must pass: so many attempts in a
+// window. Attempts are counted before they are judged (I9 of the security
+// cases); a right one is given back.
+type lane struct {
+	key   string
+	limit int
+}
+
+// window is the time over which every lane counts.
+const window = 15 * time.Minute
+
+// The lanes of password sign-in (ASVS 6.1.1, 6.3.1). A browser in which the
+// person has signed in before has a lane of its own, so that no stranger can
+// lock the owner out.
+const (
+	perBrowser        = 10  // one person from one browser that they signed in with before
+	perAccountNetwork = 10  // one address from one network
+	perAccount        = 50  // one address from everywhere
+	perNetwork        = 100 // all addresses from one network
+)
+
+func (l lane) interval() time.Duration { return window / time.Duration(l.limit) }
+
+// passwordLanes are the lanes of an attempt. known is the browser's id if the
+// person signed in with it before.
+func (s *Store) passwordLanes(email, network, known string) []lane {
+	who := hex.EncodeToString(s.ring.MACs("throttle", []byte(email))[0][:16])
+	if known != "" {
+		return []lane{{"password/browser/" + known + "/" + who, perBrowser}}
+	}
+	lanes := []lane{
+		{"password/account-network/" + who + "/" + network, perAccountNetwork},
+		{"password/account/" + who, perAccount},
+		{"password/network/" + network, perNetwork},
+	}
+	// One order for everybody: two statements never wait for each other's rows.
+	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
+	return lanes
+}
+
+// reserve counts one attempt in every lane, or in none and returns a
+// *ThrottledError (GCRA: a row's tat, its theoretical arrival time, moves on by
+// an interval an attempt and may be ahead of now by a window at most). It is one
+// statement: the check over all lanes keeps one lane's refusal from costing the
+// others, the check in the update holds against attempts at the same instant.
+func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error {
+	var values, full []string
+	// What an arrival at now+interval may find: a tat of at most now+window-interval.
+	args := []any{db.Micros(now), 2*db.Micros(now) + window.Microseconds()}
+	for _, l := range lanes {
+		n := len(args)
+		args = append(args, l.key, db.Micros(now.Add(l.interval())), db.Micros(now.Add(window-l.interval())))
+		values = append(values, fmt.Sprintf("(CAST($%d AS TEXT), CAST($%d AS BIGINT))", n+1, n+2))
+		full = append(full, fmt.Sprintf("(key = $%d AND tat > $%d)", n+1, n+3))
+	}
+	n, err := s.db.Exec(db.Soft(ctx), `
+		INSERT INTO throttles (key, tat)
+		SELECT column1, column2 FROM (VALUES `+strings.Join(values, ", ")+`) AS v
+		WHERE NOT EXISTS (SELECT 1 FROM throttles WHERE `+strings.Join(full, " OR ")+`)
+		ON CONFLICT (key) DO UPDATE
+		SET tat = CASE WHEN throttles.tat > $1 THEN throttles.tat ELSE $1 END + (excluded.tat - $1)
+		WHERE throttles.tat <= $2 - excluded.tat`, args...)
+	if err != nil {
+		return fmt.Errorf("throttle: %w", err)
+	}
+	if n == int64(len(lanes)) {
+		return nil
+	}
+	wait := time.Second
+	for _, l := range lanes {
+		var tat int64
+		if err := s.db.QueryRow(ctx, `SELECT tat FROM throttles WHERE key = $1`, l.key).Scan(&tat); err != nil {
+			continue // gone meanwhile: it is not what one waits for
+		}
+		wait = max(wait, db.Time(tat).Sub(now.Add(window-l.interval())))
+	}
+	return &ThrottledError{Wait: wait}
+}
+
+// giveBack undoes one reservation of each lane.
+func giveBack(ctx context.Context, tx *db.Tx, lanes []lane) error {
+	var text strings.Builder
+	text.WriteString(`UPDATE throttles SET tat = tat - CASE key`)
+	var args []any
+	for _, l := range lanes {
+		fmt.Fprintf(&text, " WHEN $%d THEN CAST($%d AS BIGINT)", len(args)+1, len(args)+2)
+		args = append(args, l.key, l.interval().Microseconds())
+	}
+	text.WriteString(" END WHERE key IN (")
+	for i := range lanes {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprintf(&text, "$%d", 2*i+1)
+	}
+	text.WriteString(")")
+	_, err := tx.Exec(ctx, text.String(), args...)
+	return err
+}

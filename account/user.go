@@ -1,0 +1,324 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// A Method is how a person signs in. It is fixed when the account is made.
+type Method string
+
+// The methods of sign-in.
+const (
+	MethodPassword Method = "password"
+	MethodGoogle   Method = "google"
+)
+
+// A User is a person with an account.
+type User struct {
+	ID            string // also the sub of every token (public subject type)
+	Email         string // lower case, NFC
+	EmailVerified bool
+	Name          string
+	Claims        Claims
+	Method        Method
+	HasPassword   bool
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	DisabledAt    time.Time // zero: enabled
+}
+
+// Claims are the standard claims of a person (OIDC Core 5.1) that are not
+// columns of User. The JSON is what a workspace receives.
+type Claims struct {
+	GivenName           string   `json:"given_name,omitempty"`
+	FamilyName          string   `json:"family_name,omitempty"`
+	MiddleName          string   `json:"middle_name,omitempty"`
+	Nickname            string   `json:"nickname,omitempty"`
+	PreferredUsername   string   `json:"preferred_username,omitempty"`
+	Profile             string   `json:"profile,omitempty"`
+	Picture             string   `json:"picture,omitempty"`
+	Website             string   `json:"website,omitempty"`
+	Gender              string   `json:"gender,omitempty"`
+	Birthdate           string   `json:"birthdate,omitempty"` // YYYY-MM-DD, 0000-MM-DD or YYYY
+	Zoneinfo            string   `json:"zoneinfo,omitempty"`
+	Locale              string   `json:"locale,omitempty"`
+	PhoneNumber         string   `json:"phone_number,omitempty"` // E.164
+	PhoneNumberVerified bool     `json:"phone_number_verified,omitempty"`
+	Address             *Address `json:"address,omitempty"`
+}
+
+// Address is the address claim (OIDC Core 5.1.1).
+type Address struct {
+	Formatted     string `json:"formatted,omitempty"`
+	StreetAddress string `json:"street_address,omitempty"`
+	Locality      string `json:"locality,omitempty"`
+	Region        string `json:"region,omitempty"`
+	PostalCode    string `json:"postal_code,omitempty"`
+	Country       string `json:"country,omitempty"`
+}
+
+// NewUser is what an account is made from. An empty Password makes an account
+// that cannot sign in until it has one.
+type NewUser struct {
+	Email         string
+	EmailVerified bool
+	Name          string
+	Claims        Claims
+	Password      string
+}
+
+// The longest values that are kept.
+const (
+	maxEmail = 254 // RFC 5321 4.5.3.1.3
+	maxName  = 200 // characters
+)
+
+// CanonicalEmail returns the one form in which an address is kept and compared:
+// NFC, lower case, no space around it (I13 of the security cases). It refuses
+// what is not exactly one plain address.
+func CanonicalEmail(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable) {
+		return "", &InvalidError{"email", "has characters that no address has"}
+	}
+	s = strings.ToLower(norm.NFC.String(s))
+	if len(s) > maxEmail {
+		return "", &InvalidError{"email", fmt.Sprintf("is longer than %d bytes", maxEmail)}
+	}
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Address != s || a.Name != "" || strings.ContainsAny(s, ` "(),:;<>[]\`) {
+		return "", &InvalidError{"email", "is not an address such as ada@example.com"}
+	}
+	return s, nil
+}
+
+func unprintable(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Noncharacter_Code_Point) || r == utf8.RuneError
+}
+
+// CheckName refuses a display name that is empty, over-long or holds characters
+// that cannot be seen (control characters, text direction marks).
+func CheckName(field, s string) error {
+	switch n := utf8.RuneCountInString(s); {
+	case strings.TrimSpace(s) == "":
+		return &InvalidError{field, "is empty"}
+	case n > maxName:
+		return &InvalidError{field, fmt.Sprintf("has %d characters, more than %d", n, maxName)}
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable):
+		return &InvalidError{field, "has characters that cannot be seen"}
+	}
+	return nil
+}
+
+// CreateUser makes an account that signs in with a password. Its errors are
+// *InvalidError, *WeakError and ErrEmailTaken.
+func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, error) {
+	email, err := CanonicalEmail(n.Email)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckName("name", n.Name); err != nil {
+		return nil, err
+	}
+	var hash *string
+	var changed *int64
+	now := time.Now()
+	if n.Password != "" {
+		if err := s.checkNewPassword(n.Password, email, n.Name); err != nil {
+			return nil, err
+		}
+		h, err := s.hasher.hash(ctx, n.Password)
+		if err != nil {
+			return nil, err
+		}
+		at := db.Micros(now)
+		hash, changed = &h, &at
+	}
+	claims, err := json.Marshal(n.Claims)
+	if err != nil {
+		return nil, fmt.Errorf("claims of a new person: %w", err)
+	}
+	u := &User{
+		ID: secret.ID("usr_"), Email: email, EmailVerified: n.EmailVerified, Name: n.Name, Claims: n.Claims,
+		Method: MethodPassword, HasPassword: hash != nil, CreatedAt: now.UTC(), UpdatedAt: now.UTC(),
+	}
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO users (id, email, email_verified, name, claims, method, password_hash, password_changed_at, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`,
+			u.ID, email, flag(n.EmailVerified), n.Name, string(claims), string(u.Method), hash, changed, db.Micros(now)); err != nil {
+			return err
+		}
+		return Record(ctx, tx, Event{Kind: "user_created", UserID: u.ID, Actor: by})
+	})
+	if db.IsConflict(err, "users", "email") {
+		return nil, ErrEmailTaken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating a person: %w", err)
+	}
+	return u, nil
+}
+
+// UserColumns are the columns that ScanUser reads, of the table under this alias.
+func UserColumns(alias string) string {
+	return strings.ReplaceAll(`u.id, u.email, u.email_verified, u.name, u.claims, u.method, u.password_hash IS NOT NULL, u.created_at, u.updated_at, u.disabled_at`, "u.", alias+".")
+}
+
+var userColumns = UserColumns("users")
+
+// ScanUser reads a person from a row of UserColumns, for packages that join the
+// table to their own.
+func ScanUser(scan func(...any) error) (*User, error) {
+	var (
+		u                User
+		claims           string
+		verified         int64
+		created, updated int64
+		disabled         sql.NullInt64
+		method           string
+	)
+	if err := scan(&u.ID, &u.Email, &verified, &u.Name, &claims, &method, &u.HasPassword, &created, &updated, &disabled); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(claims), &u.Claims); err != nil {
+		return nil, fmt.Errorf("claims of %s: %w", u.ID, err)
+	}
+	u.EmailVerified, u.Method = verified == 1, Method(method)
+	u.CreatedAt, u.UpdatedAt = db.Time(created), db.Time(updated)
+	if disabled.Valid {
+		u.DisabledAt = db.Time(disabled.Int64)
+	}
+	return &u, nil
+}
+
+// FindUser returns the person with this id or email address, or ErrNotFound.
+func (s *Store) FindUser(ctx context.Context, idOrEmail string) (*User, error) {
+	column, value := "id", idOrEmail
+	if strings.Contains(idOrEmail, "@") {
+		email, err := CanonicalEmail(idOrEmail)
+		if err != nil {
+			return nil, ErrNotFound
+		}
+		column, value = "email", email
+	}
+	if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+		return nil, ErrNotFound
+	}
+	u, err := ScanUser(s.db.QueryRow(ctx, `SELECT `+userColumns+` FROM users WHERE `+column+` = $1`, value).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding a person: %w", err)
+	}
+	return u, nil
+}
+
+// Users returns up to limit people in the order of their addresses, beginning
+// after the address after ("" for the first).
+func (s *Store) Users(ctx context.Context, after string, limit int) ([]*User, error) {
+	rows, err := s.db.Query(ctx, `SELECT `+userColumns+` FROM users WHERE email > $1 ORDER BY email LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing people: %w", err)
+	}
+	defer rows.Close()
+	var out []*User
+	for rows.Next() {
+		u, err := ScanUser(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("listing people: %w", err)
+		}
+		out = append(out, u)
+	}
+	return out, rows.Err()
+}
+
+// DisableUser refuses a person every sign-in from now on and ends every session,
+// and with them every code and token (ASVS 7.4.2). Disabling twice is the same as once.
+func (s *Store) DisableUser(ctx context.Context, id string, by Actor) error {
+	now := db.Micros(time.Now())
+	return s.change(ctx, "disabling", func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE users SET disabled_at = $1, updated_at = $1 WHERE id = $2 AND disabled_at IS NULL`, now, id)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return exists(ctx, tx, id)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE user_id = $3 AND ended_at IS NULL`, now, by.String(), id); err != nil {
+			return err
+		}
+		return Record(ctx, tx, Event{Kind: "user_disabled", UserID: id, Actor: by})
+	})
+}
+
+// EnableUser lets a disabled person sign in again. Sessions that ended stay ended.
+func (s *Store) EnableUser(ctx context.Context, id string, by Actor) error {
+	return s.change(ctx, "enabling", func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE users SET disabled_at = NULL, updated_at = $1 WHERE id = $2 AND disabled_at IS NOT NULL`, db.Micros(time.Now()), id)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return exists(ctx, tx, id)
+		}
+		return Record(ctx, tx, Event{Kind: "user_enabled", UserID: id, Actor: by})
+	})
+}
+
+// DeleteUser deletes a person with every session, code and token. What happened
+// stays recorded under the id alone; the id is never given again.
+func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
+	return s.change(ctx, "deleting", func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		if _, err := tx.Exec(ctx, `UPDATE events SET address = '', user_agent = '', detail = '{}' WHERE user_id = $1`, id); err != nil {
+			return err
+		}
+		return Record(ctx, tx, Event{Kind: "user_deleted", UserID: id, Actor: by})
+	})
+}
+
+func (s *Store) change(ctx context.Context, doing string, fn func(*db.Tx) error) error {
+	err := s.db.Tx(ctx, fn)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%s a person: %w", doing, err)
+	}
+	return err
+}
+
+func exists(ctx context.Context, tx *db.Tx, id string) error {
+	var one int64
+	err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1`, id).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

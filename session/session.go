@@ -1,0 +1,144 @@
+// Package session ties browsers to sessions: the cookies, the look-up, and the
+// guard that asks for a session. The rows are account's.
+package session
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/web"
+)
+
+// A Manager reads and writes the cookies of one issuer.
+type Manager struct {
+	accounts *account.Store
+	secure   bool
+	max      time.Duration
+}
+
+// New returns a Manager for the provider at issuer. Over https every cookie is
+// Secure and its name begins with __Host- (ASVS 3.3.1, 3.3.3); plain http, which
+// only loopback may have, cannot carry such cookies. max is how long a browser
+// keeps the session's cookie.
+func New(accounts *account.Store, issuer *url.URL, max time.Duration) *Manager {
+	return &Manager{accounts: accounts, secure: issuer.Scheme == "https", max: max}
+}
+
+// The cookies' names, without the __Host- that https adds.
+const (
+	sessionCookie = "harmony-session"
+	knownCookie   = "harmony-known"
+)
+
+// knownFor is how long a browser is remembered as one that its person uses.
+const knownFor = 365 * 24 * time.Hour
+
+// Cookie returns the value of the cookie of this name. A cookie that comes twice
+// counts as none: one of the two is not ours.
+func (m *Manager) Cookie(r *http.Request, name string) string {
+	c := r.CookiesNamed(m.name(name))
+	if len(c) != 1 {
+		return ""
+	}
+	return c[0].Value
+}
+
+// SetCookie sets a cookie that scripts cannot read, that is sent along when a
+// workspace leads here and not with its posts (SameSite=Lax), for age or, if age
+// is 0, until the browser closes. An age below 0 deletes it.
+func (m *Manager) SetCookie(w http.ResponseWriter, name, value string, age time.Duration) {
+	c := &http.Cookie{Name: m.name(name), Value: value, Path: "/", Secure: m.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(age.Seconds())}
+	if age < 0 {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+func (m *Manager) name(n string) string {
+	if m.secure {
+		return "__Host-" + n
+	}
+	return n
+}
+
+// In returns the session of the request's browser, or account.ErrNoSession.
+func (m *Manager) In(r *http.Request) (*account.Session, error) {
+	token := m.Cookie(r, sessionCookie)
+	if token == "" {
+		return nil, account.ErrNoSession
+	}
+	return m.accounts.Session(r.Context(), token)
+}
+
+// Known returns what this browser holds of earlier sign-ins, for account.Attempt.
+func (m *Manager) Known(r *http.Request) string { return m.Cookie(r, knownCookie) }
+
+// Device is where a request came from.
+func Device(r *http.Request) account.Device {
+	a := web.Address(r)
+	d := account.Device{Address: a.String(), Network: web.Network(a).String(), UserAgent: r.UserAgent()}
+	const most = 400
+	if len(d.UserAgent) > most {
+		d.UserAgent = d.UserAgent[:most]
+	}
+	d.UserAgent = printable(d.UserAgent)
+	return d
+}
+
+func printable(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < 0x20 || c > 0x7e { // a header's value is ASCII (RFC 9110 5.5)
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+// Start opens a session for a login whose proofs are complete, under a token
+// that no browser had before (ASVS 7.2.4), and remembers the browser. Its errors
+// are those of account.Store.Complete.
+func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) (*account.Session, error) {
+	in, token, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie))
+	if err != nil {
+		return nil, err
+	}
+	m.SetCookie(w, sessionCookie, token, m.max)
+	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), in.UserID), knownFor)
+	return in, nil
+}
+
+// End ends the session of the request's browser, if it has one, and forgets its
+// cookie.
+func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
+	in, err := m.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return err
+	}
+	if in != nil {
+		if err := m.accounts.EndSession(r.Context(), in, account.Actor{Kind: "person"}, Device(r)); err != nil {
+			return err
+		}
+	}
+	m.SetCookie(w, sessionCookie, "", -1)
+	return nil
+}
+
+// Require guards a page: who has a session gets it, who has none is led to the
+// sign-in page and back.
+func (m *Manager) Require(page func(http.ResponseWriter, *http.Request, *account.Session) error) http.Handler {
+	return web.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		in, err := m.In(r)
+		if errors.Is(err, account.ErrNoSession) {
+			http.Redirect(w, r, "/login?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return page(w, r, in)
+	})
+}
