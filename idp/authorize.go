@@ -1,0 +1,213 @@
+package idp
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/secret"
+	"github.com/harmony/id/web"
+)
+
+// browserCookie binds authorization requests to the browser that began them
+// (trap Z1 of the security cases): whoever only knows a request's id gets nothing.
+const (
+	browserCookie = "harmony-browser"
+	browserToken  = "hbr_"
+)
+
+// authorize is the authorization endpoint (OIDC Core 3.1.2).
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	q, err := s.browserQuery(w, r)
+	if q == nil {
+		return err
+	}
+	snap, err := s.state.get(r.Context())
+	if err != nil {
+		return err
+	}
+	req, err := parseRequest(q, snap.clients, func(token, clientID string) (string, error) {
+		h, err := s.readHint(snap, token, clientID)
+		if err != nil {
+			note(r, "id_token_hint refused", "client_id", clientID, "why", err.Error())
+			return "", err
+		}
+		return h.Subject, nil
+	})
+	if page, ok := errors.AsType[*pageError](err); ok {
+		return brokenLink(page)
+	}
+	if refused, ok := errors.AsType[*oauthError](err); ok {
+		return s.answerError(w, r, req, refused)
+	}
+	if err != nil {
+		return err
+	}
+	in, err := s.sessions.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return err
+	}
+	switch req.needs(in) {
+	case stepNone:
+		return s.answerCode(w, r, req, in)
+	case stepRefuse:
+		return s.answerError(w, r, req, errLoginRequired)
+	}
+	browser := s.sessions.Cookie(r, browserCookie)
+	if !secret.IsToken(browser, browserToken) {
+		browser = secret.Token(browserToken)
+		s.sessions.SetCookie(w, browserCookie, browser, 0)
+	}
+	if err := s.keep(r.Context(), req, browser); err != nil {
+		return err
+	}
+	return toLogin(w, req)
+}
+
+func toLogin(w http.ResponseWriter, req *request) error {
+	return redirect(w, pathLogin+"?"+url.Values{"to": {pathResume + "?id=" + req.ID}}.Encode())
+}
+
+// resume is where every step leads back to. It asks needs again, and only the
+// browser that began the request, with a session of its own, gets the code.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
+	req, err := s.waiting(r.Context(), r.URL.Query().Get("id"), s.sessions.Cookie(r, browserCookie))
+	if errors.Is(err, errNoRequest) {
+		return startAgain(err)
+	}
+	if err != nil {
+		return err
+	}
+	in, err := s.sessions.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return err
+	}
+	switch req.needs(in) {
+	case stepNone:
+		return s.answerCode(w, r, req, in)
+	case stepRefuse:
+		return s.answerError(w, r, req, errLoginRequired)
+	}
+	return toLogin(w, req)
+}
+
+// Pending is what the sign-in page should know of the request that a person will
+// go on to.
+type Pending struct {
+	Workspace string // its display name
+	LoginHint string
+	Again     bool // there is a session, but it has to be proved afresh
+}
+
+// Pending returns what waits at a local path for this browser's person, or nil
+// if the path is none of ours. A request that is over or another browser's is an
+// error with a page of its own.
+func (s *Server) Pending(r *http.Request, to string) (*Pending, error) {
+	path, query, _ := strings.Cut(to, "?")
+	if path != pathResume {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, startAgain(err)
+	}
+	req, err := s.waiting(r.Context(), q.Get("id"), s.sessions.Cookie(r, browserCookie))
+	if errors.Is(err, errNoRequest) {
+		return nil, startAgain(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.sessions.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return nil, err
+	}
+	return &Pending{Workspace: req.client.Name, LoginHint: req.LoginHint, Again: in != nil && req.needs(in) == stepLogin}, nil
+}
+
+// browserQuery returns the parameters of a request that a browser brings to one
+// of the two endpoints that workspaces may post to. A post is led to a GET of
+// the same: the session's cookie is not sent along with another site's post
+// (SameSite=Lax), and it is with the GET that follows. A nil result has been answered.
+func (s *Server) browserQuery(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost {
+		if err := r.ParseForm(); err != nil {
+			return nil, badRequest(err)
+		}
+		if r.URL.RawQuery != "" {
+			return nil, badRequest(errors.New("parameters in the body and in the query"))
+		}
+		const most = 12 << 10 // of the 16 KiB that a request line and headers may have
+		to := r.URL.Path + "?" + r.PostForm.Encode()
+		if len(to) > most {
+			return nil, badRequest(errors.New("too long a form"))
+		}
+		return nil, redirect(w, to)
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest(err)
+	}
+	return q, nil
+}
+
+// answerCode gives the browser a code for the workspace.
+func (s *Server) answerCode(w http.ResponseWriter, r *http.Request, req *request, in *account.Session) error {
+	code, err := s.grant(r.Context(), req, in)
+	if errors.Is(err, errNotGranted) {
+		return startAgain(err)
+	}
+	if err != nil {
+		return err
+	}
+	return s.answer(w, req, url.Values{"code": {code}})
+}
+
+// answerError gives the workspace an error (OIDC Core 3.1.2.6).
+func (s *Server) answerError(w http.ResponseWriter, r *http.Request, req *request, e *oauthError) error {
+	note(r, "authorization request refused", "client_id", req.ClientID, "error", e.code, "why", e.description)
+	return s.answer(w, req, url.Values{"error": {e.code}, "error_description": {e.description}})
+}
+
+// answer is the only way back to a workspace. It says whose answer it is (RFC 9207).
+func (s *Server) answer(w http.ResponseWriter, req *request, v url.Values) error {
+	if req.State != "" {
+		v.Set("state", req.State)
+	}
+	v.Set("iss", s.cfg.Issuer)
+	return redirect(w, withQuery(req.RedirectURI, v))
+}
+
+// withQuery appends parameters to a registered URI and leaves the rest of it as
+// it was registered, byte for byte.
+func withQuery(uri string, v url.Values) string {
+	if len(v) == 0 {
+		return uri
+	}
+	sep := "?"
+	if strings.Contains(uri, "?") {
+		sep = "&"
+	}
+	return uri + sep + v.Encode()
+}
+
+// redirect answers 303: no post is ever repeated at another place (RFC 9700 4.12).
+func redirect(w http.ResponseWriter, to string) error {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+func brokenLink(e *pageError) error {
+	return &web.Error{Status: http.StatusBadRequest, Title: "link_broken.title", Message: "link_broken.text", Err: e}
+}
+
+func startAgain(err error) error {
+	return &web.Error{Status: http.StatusBadRequest, Title: "sign_in_expired.title", Message: "sign_in_expired.text", Err: err}
+}
+
+func badRequest(err error) error { return &web.Error{Status: http.StatusBadRequest, Err: err} }

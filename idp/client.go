@@ -1,0 +1,358 @@
+package idp
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// A Client is a relying party: a workspace. Names are those of RFC 7591.
+type Client struct {
+	ID                     string
+	Name                   string
+	RedirectURIs           []string
+	PostLogoutRedirectURIs []string
+	AuthMethod             string // client_secret_basic, client_secret_post or none (a public client)
+	IDTokenAlg             string // ES256, RS256 or EdDSA
+	RequirePKCE            bool   // only a confidential client can do without
+	GrantTypes             []string
+	Scopes                 []string // the scopes that it may be given
+	CreatedAt              time.Time
+	DisabledAt             time.Time // zero: enabled
+
+	secretHash []byte
+}
+
+// The authentication methods of clients (OIDC Core 9).
+const (
+	AuthBasic = "client_secret_basic"
+	AuthPost  = "client_secret_post"
+	AuthNone  = "none"
+)
+
+// The grant types that clients can have.
+const (
+	grantCode    = "authorization_code"
+	grantRefresh = "refresh_token"
+)
+
+// The scopes that clients can be given (OIDC Core 5.4, 11).
+var allScopes = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
+
+// Public reports whether the client has no secret.
+func (c *Client) Public() bool { return c.AuthMethod == AuthNone }
+
+var (
+	// ErrNotFound means that there is no such client.
+	ErrNotFound = errors.New("no such client")
+	// ErrClientExists means that another client has the id.
+	ErrClientExists = errors.New("another client has this id")
+	// ErrPublic means that a public client has no secret to change.
+	ErrPublic = errors.New("a public client has no secret")
+)
+
+// MinSecret is the least length in bytes of a client secret that is brought
+// along: 32, so that its plain SHA-256 tells nothing.
+const MinSecret = 32
+
+// Clients keeps the relying parties of one database.
+type Clients struct {
+	db *db.DB
+}
+
+// NewClients returns the clients of a migrated database.
+func NewClients(d *db.DB) *Clients { return &Clients{d} }
+
+var clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// Create registers a client and returns it with its secret, which is shown this
+// once. Fields that are empty get their defaults: an id of its own, AuthBasic,
+// ES256, both grant types, every scope. An empty secret is made for a
+// confidential client. by is the operator's name. Errors: *account.InvalidError,
+// ErrClientExists.
+func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Client, string, error) {
+	if n.ID == "" {
+		n.ID = secret.ID("")
+	}
+	n.AuthMethod = orDefault(n.AuthMethod, AuthBasic)
+	n.IDTokenAlg = orDefault(n.IDTokenAlg, algES256)
+	if n.GrantTypes == nil {
+		n.GrantTypes = []string{grantCode, grantRefresh}
+	}
+	if n.Scopes == nil {
+		n.Scopes = slices.Clone(allScopes)
+	}
+	if err := n.check(); err != nil {
+		return nil, "", err
+	}
+	switch {
+	case n.Public() && plain != "":
+		return nil, "", &account.InvalidError{Field: "secret", Reason: "cannot be set for a public client"}
+	case n.Public():
+	case plain == "":
+		plain = secret.Token("hcs_")
+	case len(plain) < MinSecret:
+		return nil, "", &account.InvalidError{Field: "secret", Reason: fmt.Sprintf("has %d bytes; %d random ones are the least", len(plain), MinSecret)}
+	}
+	if plain != "" {
+		n.secretHash = secret.Hash(plain)
+	}
+	n.CreatedAt = time.Now().UTC()
+	err := c.change(ctx, account.Event{Kind: "client_created", ClientID: n.ID, Actor: operator(by)}, func(tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			n.ID, n.Name, n.secretHash, n.AuthMethod, list(n.RedirectURIs), list(n.PostLogoutRedirectURIs), list(n.GrantTypes), list(n.Scopes),
+			n.IDTokenAlg, flag(n.RequirePKCE), db.Micros(n.CreatedAt))
+		return err
+	})
+	if db.IsConflict(err, "clients", "id") {
+		return nil, "", ErrClientExists
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("registering a client: %w", err)
+	}
+	return &n, plain, nil
+}
+
+// check refuses what no client may be registered with.
+func (n *Client) check() error {
+	if !clientID.MatchString(n.ID) {
+		return &account.InvalidError{Field: "id", Reason: "has to be 1 to 100 letters, digits, dots, hyphens or underscores"}
+	}
+	if err := account.CheckName("name", n.Name); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{AuthBasic, AuthPost, AuthNone}, n.AuthMethod) {
+		return &account.InvalidError{Field: "auth-method", Reason: "has to be client_secret_basic, client_secret_post or none"}
+	}
+	if !slices.Contains(algs, n.IDTokenAlg) {
+		return &account.InvalidError{Field: "id-token-alg", Reason: "has to be " + strings.Join(algs, ", ")}
+	}
+	if n.Public() && !n.RequirePKCE {
+		return &account.InvalidError{Field: "require-pkce", Reason: "cannot be switched off for a public client (RFC 9700 2.1.1)"}
+	}
+	if len(n.RedirectURIs) == 0 {
+		return &account.InvalidError{Field: "redirect-uri", Reason: "is needed at least once"}
+	}
+	const most = 50
+	if len(n.RedirectURIs) > most || len(n.PostLogoutRedirectURIs) > most {
+		return &account.InvalidError{Field: "redirect-uri", Reason: fmt.Sprintf("stands there more than %d times", most)}
+	}
+	for _, u := range n.RedirectURIs {
+		if err := checkRedirectURI(u, n.Public()); err != nil {
+			return &account.InvalidError{Field: "redirect-uri", Reason: fmt.Sprintf("%q %s", u, err)}
+		}
+	}
+	for _, u := range n.PostLogoutRedirectURIs {
+		if err := checkRedirectURI(u, n.Public()); err != nil {
+			return &account.InvalidError{Field: "post-logout-redirect-uri", Reason: fmt.Sprintf("%q %s", u, err)}
+		}
+	}
+	for _, s := range n.Scopes {
+		if !slices.Contains(allScopes, s) {
+			return &account.InvalidError{Field: "scope", Reason: "has to be of " + strings.Join(allScopes, ", ")}
+		}
+	}
+	return nil
+}
+
+// checkRedirectURI takes an https URL, an http URL on loopback, and for public
+// (native) clients a scheme of their own with a dot in it (RFC 8252 7.1). It
+// refuses what could be read in two ways: it will be compared byte for byte.
+func checkRedirectURI(s string, public bool) error {
+	for _, c := range s {
+		if c <= ' ' || c > '~' || strings.ContainsRune(`"<>\^`+"`{|}*", c) {
+			return errors.New("has a character that belongs percent-encoded, or a wildcard")
+		}
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || !u.IsAbs() || len(s) > 2000:
+		return errors.New("is not an absolute URL")
+	case strings.Contains(s, "#"):
+		return errors.New("has a fragment")
+	case u.User != nil:
+		return errors.New("has a user name in it")
+	case slices.Contains(strings.Split(u.Path, "/"), "..") || slices.Contains(strings.Split(u.Path, "/"), "."):
+		return errors.New("has a dot segment in its path")
+	}
+	switch u.Scheme {
+	case "https":
+		if u.Hostname() == "" {
+			return errors.New("has no host")
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsLinkLocalUnicast() {
+			return errors.New("is a link-local address")
+		}
+	case "http":
+		if !Loopback(u.Hostname()) {
+			return errors.New("is http; only loopback may be, use https")
+		}
+	default:
+		if !public || !strings.Contains(u.Scheme, ".") {
+			return errors.New("is neither https nor, for a public client, a private-use scheme such as com.example.app")
+		}
+	}
+	return nil
+}
+
+// Loopback reports whether a host name can only be this machine.
+func Loopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, created_at, disabled_at`
+
+func scanClient(scan func(...any) error) (*Client, error) {
+	var (
+		c                                  Client
+		redirects, logouts, grants, scopes string
+		pkce, created                      int64
+		disabled                           sql.NullInt64
+	)
+	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &created, &disabled); err != nil {
+		return nil, err
+	}
+	for _, l := range []struct {
+		text string
+		to   *[]string
+	}{{redirects, &c.RedirectURIs}, {logouts, &c.PostLogoutRedirectURIs}, {grants, &c.GrantTypes}, {scopes, &c.Scopes}} {
+		if err := json.Unmarshal([]byte(l.text), l.to); err != nil {
+			return nil, fmt.Errorf("client %s: %w", c.ID, err)
+		}
+	}
+	c.RequirePKCE, c.CreatedAt = pkce == 1, db.Time(created)
+	if disabled.Valid {
+		c.DisabledAt = db.Time(disabled.Int64)
+	}
+	return &c, nil
+}
+
+// List returns every client in the order of their names.
+func (c *Clients) List(ctx context.Context) ([]*Client, error) {
+	rows, err := c.db.Query(ctx, `SELECT `+clientColumns+` FROM clients ORDER BY name, id`)
+	if err != nil {
+		return nil, fmt.Errorf("listing clients: %w", err)
+	}
+	defer rows.Close()
+	var out []*Client
+	for rows.Next() {
+		one, err := scanClient(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("listing clients: %w", err)
+		}
+		out = append(out, one)
+	}
+	return out, rows.Err()
+}
+
+// Get returns a client, or ErrNotFound.
+func (c *Clients) Get(ctx context.Context, id string) (*Client, error) {
+	one, err := scanClient(c.db.QueryRow(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = $1`, id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding a client: %w", err)
+	}
+	return one, nil
+}
+
+// Delete deletes a client with all that it was granted. Its error for a client
+// that is not there is ErrNotFound.
+func (c *Clients) Delete(ctx context.Context, id, by string) error {
+	return c.change(ctx, account.Event{Kind: "client_deleted", ClientID: id, Actor: operator(by)}, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `DELETE FROM clients WHERE id = $1`, id)
+		if err == nil && n == 0 {
+			return ErrNotFound
+		}
+		return err
+	})
+}
+
+// RotateSecret gives a client a new secret, its own or one that is made, and
+// returns it this once. The old one is dead within a second. Errors: ErrNotFound,
+// ErrPublic, *account.InvalidError.
+func (c *Clients) RotateSecret(ctx context.Context, id, plain, by string) (string, error) {
+	if plain == "" {
+		plain = secret.Token("hcs_")
+	} else if len(plain) < MinSecret {
+		return "", &account.InvalidError{Field: "secret", Reason: fmt.Sprintf("has %d bytes; %d random ones are the least", len(plain), MinSecret)}
+	}
+	err := c.change(ctx, account.Event{Kind: "client_secret_rotated", ClientID: id, Actor: operator(by)}, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE clients SET secret_hash = $1 WHERE id = $2 AND auth_method <> 'none'`, secret.Hash(plain), id)
+		if err != nil || n == 1 {
+			return err
+		}
+		var method string
+		if err := tx.QueryRow(ctx, `SELECT auth_method FROM clients WHERE id = $1`, id).Scan(&method); errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		} else if err != nil {
+			return err
+		}
+		return ErrPublic
+	})
+	if err != nil {
+		return "", err
+	}
+	return plain, nil
+}
+
+// change runs fn, records the event and moves the version that every replica
+// watches, in one transaction.
+func (c *Clients) change(ctx context.Context, e account.Event, fn func(*db.Tx) error) error {
+	return c.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		if err := account.Record(ctx, tx, e); err != nil {
+			return err
+		}
+		return bump(ctx, tx)
+	})
+}
+
+func operator(name string) account.Actor { return account.Actor{Kind: "operator", Name: name} }
+
+func list(s []string) string {
+	if s == nil {
+		return "[]"
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings can always be written
+	}
+	return string(b)
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func orDefault(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}

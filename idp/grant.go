@@ -1,0 +1,366 @@
+package idp
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// A code and a refresh token name their grant and prove it: prefix, the grant's
+// id, an underscore, 256 random bits. The database has their SHA-256.
+const (
+	codePrefix    = "hac_"
+	refreshPrefix = "hrt_"
+	accessPrefix  = "hat_"
+)
+
+// grantIDLen is the length of a grant's id, which is secret.ID("").
+const grantIDLen = 26
+
+func newHandle(prefix, grantID string) string { return secret.Token(prefix + grantID + "_") }
+
+// grantOf returns the id of the grant that a code or refresh token names.
+func grantOf(token, prefix string) (id string, ok bool) {
+	if len(token) < len(prefix)+grantIDLen+1 {
+		return "", false
+	}
+	head := token[:len(prefix)+grantIDLen+1]
+	if !secret.IsToken(token, head) || head[:len(prefix)] != prefix || head[len(head)-1] != '_' {
+		return "", false
+	}
+	id = head[len(prefix) : len(head)-1]
+	for _, c := range id {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return "", false
+		}
+	}
+	return id, true
+}
+
+// errNotGranted means that no code was given: the request has had its code, or
+// the session, person or client is no longer there.
+var errNotGranted = errors.New("no code: the request has had one, or its session, person or client is gone")
+
+// grant makes a grant with its code. It is one statement, which judges session,
+// person and client once more and gives a waiting request one code, ever.
+func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (code string, err error) {
+	id := secret.ID("")
+	code = newHandle(codePrefix, id)
+	var requestID *string
+	if r.ID != "" {
+		requestID = &r.ID
+	}
+	now := db.Micros(time.Now())
+	n, err := s.db.Exec(ctx, `
+		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at)
+		SELECT $1, s.id, s.user_id, c.id, $2, $3, $4, $5, $6,
+			s.auth_time, s.amr, s.acr, $7, $8
+		FROM sessions s JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = $9
+		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND u.disabled_at IS NULL AND c.disabled_at IS NULL
+		ON CONFLICT (request_id) DO NOTHING`,
+		id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID)
+	if err != nil {
+		return "", fmt.Errorf("granting: %w", err)
+	}
+	if n == 0 {
+		return "", errNotGranted
+	}
+	return code, nil
+}
+
+// A grant is what tokens repeat.
+type grant struct {
+	id, sessionID, userID, clientID, scope, nonce, acr string
+	amr                                                []string
+	authTime, createdAt                                time.Time
+	refresh                                            string // the refresh token to answer with, or ""
+}
+
+func (g *grant) has(scope string) bool { return slices.Contains(strings.Fields(g.scope), scope) }
+
+// alive is the part of every statement on a grant that asks whether its session
+// and its person are still there. $1 is the time.
+const alive = `grants.ended_at IS NULL AND EXISTS (
+		SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.id = grants.session_id AND s.ended_at IS NULL AND s.expires_at > $1 AND u.disabled_at IS NULL)`
+
+// errInvalidGrant is all that a client learns of a code or refresh token that is
+// not, or no longer, its own.
+var errInvalidGrant = &oauthError{"invalid_grant", "the code or token is invalid, expired, used or not this client's"}
+
+// redeem spends a code (RFC 6749 4.1.3, RFC 7636 4.6). The first to present it
+// spends it, whatever else is wrong with what they present: then the grant ends.
+// A code that was spent before ends its grant, too, with every token (RFC 9700
+// 2.1.1, ASVS 10.4.2).
+func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verifier string) (*grant, error) {
+	id, ok := grantOf(code, codePrefix)
+	if !ok {
+		return nil, errInvalidGrant
+	}
+	now := time.Now()
+	g := &grant{id: id}
+	refresh := newHandle(refreshPrefix, id)
+	var (
+		amr, registered, challenge string
+		authTime, created          int64
+	)
+	err := s.db.Returning(ctx, `
+		UPDATE grants SET redeemed_at = $1, refreshed_at = $1, refresh_hash = $2
+		WHERE id = $3 AND code_hash = $4 AND redeemed_at IS NULL AND `+alive+`
+		RETURNING session_id, user_id, client_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at`,
+		[]any{db.Micros(now), secret.Hash(refresh), id, secret.Hash(code)},
+		&g.sessionID, &g.userID, &g.clientID, &g.scope, &g.nonce, &registered, &challenge, &authTime, &amr, &g.acr, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, s.replayed(ctx, id, code)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redeeming a code: %w", err)
+	}
+	g.amr, g.authTime, g.createdAt = strings.Fields(amr), db.Time(authTime), db.Time(created)
+	if why := wrongRedemption(c, g, redirectURI, registered, verifier, challenge, now); why != "" {
+		if err := s.endGrant(ctx, id); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w (%s)", errInvalidGrant, why)
+	}
+	if g.has("offline_access") && slices.Contains(c.GrantTypes, grantRefresh) {
+		g.refresh = refresh
+	}
+	return g, nil
+}
+
+// wrongRedemption says, for the log, what is wrong with a redemption, or "".
+func wrongRedemption(c *Client, g *grant, redirectURI, registered, verifier, challenge string, now time.Time) string {
+	switch {
+	case g.clientID != c.ID:
+		return "another client's code"
+	case now.Sub(g.createdAt) > codeTTL:
+		return "the code has expired"
+	case redirectURI != registered:
+		return "redirect_uri is not that of the authorization request"
+	case challenge == "" && verifier != "":
+		return "a code_verifier, though there was no code_challenge"
+	case challenge == "" && c.RequirePKCE:
+		return "no code_challenge, though the client has to use PKCE"
+	case challenge == "":
+		return ""
+	case !verifierText(verifier):
+		return "code_verifier is missing or not one"
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	if !equal([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) {
+		return "code_verifier does not fit the code_challenge"
+	}
+	return ""
+}
+
+// verifierText reports whether s has the form of a code_verifier (RFC 7636 4.1).
+func verifierText(s string) bool {
+	if len(s) < 43 || len(s) > 128 {
+		return false
+	}
+	for _, c := range s {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && !strings.ContainsRune("-._~", c) {
+			return false
+		}
+	}
+	return true
+}
+
+// replayed ends the grant of a code that was spent before. A string that merely
+// names a grant ends nothing.
+func (s *Server) replayed(ctx context.Context, id, code string) error {
+	n, err := s.db.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND code_hash = $3 AND redeemed_at IS NOT NULL AND ended_at IS NULL`,
+		db.Micros(time.Now()), id, secret.Hash(code))
+	if err != nil {
+		return fmt.Errorf("ending a grant: %w", err)
+	}
+	if n > 0 {
+		return fmt.Errorf("%w (the code was used before, its grant has ended)", errInvalidGrant)
+	}
+	return errInvalidGrant
+}
+
+func (s *Server) endGrant(ctx context.Context, id string) error {
+	if _, err := s.db.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL`, db.Micros(time.Now()), id); err != nil {
+		return fmt.Errorf("ending a grant: %w", err)
+	}
+	return nil
+}
+
+// renew uses a refresh token (RFC 6749 6). A confidential client's stays as it is
+// (RFC 9700 4.14.2). A public client's is exchanged for a successor, which is the
+// predecessor's MAC: two tabs that race get the same one. scope is what the
+// client asks for now, "" for all.
+func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*grant, error) {
+	id, ok := grantOf(token, refreshPrefix)
+	if !ok {
+		return nil, errInvalidGrant
+	}
+	if scope != "" {
+		if err := s.narrower(ctx, id, scope); err != nil {
+			return nil, err
+		}
+	}
+	next := token
+	rotate, now := ``, time.Now()
+	if c.Public() {
+		next = s.successors(id, token)[0]
+		rotate = `, prev_refresh_hash = refresh_hash, rotated_at = $1`
+	}
+	g := &grant{id: id, clientID: c.ID, refresh: next}
+	var amr string
+	var authTime int64
+	err := s.db.Returning(ctx, `
+		UPDATE grants SET refreshed_at = $1, refresh_hash = $2`+rotate+`
+		WHERE id = $3 AND refresh_hash = $4 AND client_id = $5 AND refreshed_at > $6 AND created_at > $7 AND `+alive+`
+		RETURNING session_id, user_id, scope, auth_time, amr, acr`,
+		[]any{db.Micros(now), secret.Hash(next), id, secret.Hash(token), c.ID, db.Micros(now.Add(-s.cfg.RefreshIdle)), db.Micros(now.Add(-s.cfg.RefreshMax))},
+		&g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr)
+	if errors.Is(err, sql.ErrNoRows) && c.Public() {
+		err = s.renewAgain(ctx, c, g, token, now, &authTime, &amr)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errInvalidGrant
+	}
+	if err != nil {
+		return nil, fmt.Errorf("refreshing: %w", err)
+	}
+	g.amr, g.authTime = strings.Fields(amr), db.Time(authTime)
+	if scope != "" {
+		g.scope = scope
+	}
+	if !g.has("openid") || !slices.Contains(c.GrantTypes, grantRefresh) {
+		return nil, errInvalidGrant
+	}
+	return g, nil
+}
+
+// successors are the tokens that a refresh token of a public client may have been
+// exchanged for: one for each key of the ring, today's first.
+func (s *Server) successors(id, token string) []string {
+	var out []string
+	for _, mac := range s.ring.MACs("refresh token", []byte(token)) {
+		out = append(out, refreshPrefix+id+"_"+base64.RawURLEncoding.EncodeToString(mac))
+	}
+	return out
+}
+
+// renewAgain is for a refresh token of a public client that is not the current
+// one. Within the grace it gets the successor that it was exchanged for.
+// After that somebody uses a token that was given up, and the grant ends
+// (ASVS 10.4.5).
+func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, amr *string) error {
+	var current, prev []byte
+	var rotated sql.NullInt64
+	err := s.db.QueryRow(ctx, `
+		SELECT session_id, user_id, scope, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at FROM grants
+		WHERE id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND `+alive, db.Micros(now), g.id, c.ID).
+		Scan(&g.sessionID, &g.userID, &g.scope, authTime, amr, &g.acr, &current, &prev, &rotated)
+	if err != nil {
+		return err
+	}
+	h := secret.Hash(token)
+	switch {
+	case equal(h, current):
+		return sql.ErrNoRows // current, and past its time
+	case equal(h, prev) && rotated.Valid && now.Sub(db.Time(rotated.Int64)) <= s.cfg.RefreshGrace:
+		for _, next := range s.successors(g.id, token) {
+			if equal(secret.Hash(next), current) {
+				g.refresh = next
+				return nil
+			}
+		}
+	}
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL`, db.Micros(now), g.id)
+		if err != nil || n == 0 {
+			return err
+		}
+		return account.Record(ctx, tx, account.Event{
+			Kind: "refresh_token_reused", UserID: g.userID, ClientID: c.ID, SessionID: g.sessionID, Actor: account.Actor{Kind: "client", Name: c.ID},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w (the refresh token was used before, its grant has ended)", errInvalidGrant)
+}
+
+// narrower refuses a scope that goes beyond the grant's (RFC 6749 6).
+func (s *Server) narrower(ctx context.Context, id, scope string) error {
+	var granted string
+	err := s.db.QueryRow(ctx, `SELECT scope FROM grants WHERE id = $1`, id).Scan(&granted)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errInvalidGrant
+	}
+	if err != nil {
+		return fmt.Errorf("reading a grant: %w", err)
+	}
+	has := strings.Fields(granted)
+	for _, one := range strings.Fields(scope) {
+		if !slices.Contains(has, one) {
+			return &oauthError{"invalid_scope", "scope goes beyond what was granted"}
+		}
+	}
+	return nil
+}
+
+// newAccessToken seals the grant's id, the time the token ends and its scope. Nothing
+// is written: any number of them may live at once, and each dies with its grant, for
+// userinfo reads the grant. (The house had one hash of one token in the grant's
+// row; a second server of a workspace that refreshed would have killed the first one's token.)
+func (s *Server) newAccessToken(g *grant, now time.Time) (token string, ends time.Time) {
+	ends = now.Add(s.cfg.AccessTokenTTL)
+	plain := make([]byte, 0, 8+grantIDLen+len(g.scope))
+	plain = binary.BigEndian.AppendUint64(plain, uint64(ends.UnixMicro()))
+	plain = append(plain, g.id...)
+	plain = append(plain, g.scope...)
+	return accessPrefix + base64.RawURLEncoding.EncodeToString(s.access.Seal(plain, "")), ends
+}
+
+// openAccessToken returns what newAccessToken sealed, unless its time is over.
+func (s *Server) openAccessToken(token string, now time.Time) (grantID, scope string, ok bool) {
+	const most = 1024
+	rest, ok := strings.CutPrefix(token, accessPrefix)
+	if !ok || len(rest) > most {
+		return "", "", false
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(rest)
+	if err != nil {
+		return "", "", false
+	}
+	plain, err := s.access.Open(sealed, "")
+	if err != nil || len(plain) < 8+grantIDLen {
+		return "", "", false
+	}
+	if ends := time.UnixMicro(int64(binary.BigEndian.Uint64(plain))); !now.Before(ends) {
+		return "", "", false
+	}
+	return string(plain[8 : 8+grantIDLen]), string(plain[8+grantIDLen:]), true
+}
+
+// person returns the claims of an access token's person: one read of grant,
+// session and person.
+func (s *Server) person(ctx context.Context, grantID string, now time.Time) (*account.User, string, error) {
+	var clientID string
+	u, err := account.ScanUser(func(dest ...any) error {
+		return s.db.QueryRow(ctx, `
+			SELECT g.client_id, `+account.UserColumns("u")+`
+			FROM grants g JOIN sessions s ON s.id = g.session_id JOIN users u ON u.id = s.user_id
+			WHERE g.id = $2 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND u.disabled_at IS NULL`,
+			db.Micros(now), grantID).Scan(append([]any{&clientID}, dest...)...)
+	})
+	return u, clientID, err
+}

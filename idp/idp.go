@@ -1,0 +1,212 @@
+// Package idp speaks OpenID Connect: discovery and keys, the authorization
+// endpoint, tokens, userinfo and sign-out, clients and grants.
+//
+// An authorization request that cannot be answered at once waits as a row bound
+// to its browser. Sign-in pages never finish it: they lead back to
+// /authorize/resume, and request.needs decides afresh what is missing. A grant is
+// one row, born with its code and dead with its session, and each step of the
+// protocol is one statement on it.
+//
+// The token and userinfo endpoints are served through the wire layer of
+// zitadel/oidc (op.RegisterServer), behind checks of our own (wire.go); the pages
+// are ours.
+package idp
+
+import (
+	"context"
+	"crypto/hmac"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+	"github.com/harmony/id/session"
+	"github.com/harmony/id/web"
+)
+
+// Config is what an operator decides about the protocol.
+type Config struct {
+	// Issuer is the provider's URL, without a slash at its end.
+	Issuer string
+	// AccessTokenTTL is how long an access token lives at most.
+	AccessTokenTTL time.Duration
+	// RefreshIdle ends a refresh token that was not used for so long.
+	RefreshIdle time.Duration
+	// RefreshMax ends a refresh token however often it is used (ASVS 10.4.8).
+	RefreshMax time.Duration
+	// RefreshGrace is how long after its rotation a public client's refresh token
+	// still gets the successor that it was exchanged for.
+	RefreshGrace time.Duration
+}
+
+// The protocol's fixed lifetimes.
+const (
+	requestTTL = 30 * time.Minute // an authorization request waits so long for a person
+	codeTTL    = time.Minute      // ASVS 10.4.3, FAPI 2.0
+	idTokenTTL = time.Hour
+)
+
+// A Server is one provider. It may be used by many goroutines, and any number of
+// Servers may share one database.
+type Server struct {
+	unimplemented
+
+	cfg      Config
+	db       *db.DB
+	ring     *secret.Ring
+	access   *secret.Box
+	sessions *session.Manager
+	accounts *account.Store
+	state    *state
+	metadata []byte
+}
+
+// New returns the provider over a migrated database. Signing keys are made by
+// EnsureKeys.
+func New(d *db.DB, ring *secret.Ring, accounts *account.Store, sessions *session.Manager, cfg Config) (*Server, error) {
+	s := &Server{
+		cfg:      cfg,
+		db:       d,
+		ring:     ring,
+		access:   ring.Box("access token"),
+		sessions: sessions,
+		accounts: accounts,
+		state:    newState(d, ring),
+	}
+	var err error
+	if s.metadata, err = s.discoveryDocument(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// The paths of the protocol.
+const (
+	pathDiscovery  = "/.well-known/openid-configuration"
+	pathMetadata   = "/.well-known/oauth-authorization-server" // RFC 8414
+	pathJWKS       = "/jwks"
+	pathAuthorize  = "/authorize"
+	pathResume     = "/authorize/resume"
+	pathToken      = "/oauth/token"
+	pathUserinfo   = "/userinfo"
+	pathEndSession = "/end_session"
+	pathLogout     = "/logout"
+	pathLogin      = "/login" // login's; the seam between the two is this URL
+)
+
+// Routes adds the provider's routes to r.
+func (s *Server) Routes(r *mux.Router) {
+	wire := s.wire()
+	r.Handle(pathDiscovery, document(s.metadataDocument)).Methods("GET", "HEAD", "OPTIONS")
+	r.Handle(pathMetadata, document(s.metadataDocument)).Methods("GET", "HEAD", "OPTIONS")
+	r.Handle(pathJWKS, document(s.jwks)).Methods("GET", "HEAD", "OPTIONS")
+	r.Handle(pathAuthorize, web.HandlerFunc(s.authorize)).Methods("GET", "HEAD", "POST")
+	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET", "HEAD")
+	r.Handle(pathToken, wire).Methods("POST", "OPTIONS")
+	r.Handle(pathUserinfo, wire).Methods("GET", "POST", "OPTIONS")
+	r.Handle(pathEndSession, web.HandlerFunc(s.endSession)).Methods("GET", "HEAD", "POST")
+	r.Handle(pathLogout, web.HandlerFunc(s.logoutPage)).Methods("GET", "HEAD")
+	r.Handle(pathLogout, web.HandlerFunc(s.logout)).Methods("POST")
+}
+
+// CrossOriginAllowed reports whether a workspace's page may post to this
+// endpoint: the ones that take no cookie, and the two that only ask (RFC 6749
+// 3.1, OIDC RP-Initiated Logout 2). For web.Config.
+func CrossOriginAllowed(r *http.Request) bool {
+	switch r.URL.Path {
+	case pathToken, pathUserinfo, pathAuthorize, pathEndSession:
+		return true
+	}
+	return false
+}
+
+// AnswersJSON reports whether the endpoint at path speaks to programs. For
+// web.Config.
+func AnswersJSON(path string) bool {
+	switch path {
+	case pathToken, pathUserinfo, pathDiscovery, pathMetadata, pathJWKS:
+		return true
+	}
+	return false
+}
+
+// Clean deletes authorization requests that nobody finished and codes that
+// nobody redeemed. Call it every minute or so; any number of replicas may.
+func (s *Server) Clean(ctx context.Context) error {
+	const batch = 500 // never holds up a sign-in
+	now := time.Now()
+	for _, q := range []struct {
+		text   string
+		before time.Time
+	}{
+		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 LIMIT $2)`, now},
+		// Kept past its request's life, for the grant is what says that the request has had its code.
+		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
+	} {
+		for {
+			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), batch)
+			if err != nil {
+				return fmt.Errorf("house-keeping: %w", err)
+			}
+			if n < batch {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// ErrOtherIssuer means that the database belongs to a provider of another name.
+var ErrOtherIssuer = errors.New("the database was made for another issuer")
+
+// FreezeIssuer writes the issuer down at the first start and refuses another
+// one ever after with ErrOtherIssuer, which names the first: every workspace and
+// every token knows the provider by it. With change it takes the new one.
+func FreezeIssuer(ctx context.Context, d *db.DB, issuer string, change bool) error {
+	if u, err := url.Parse(issuer); err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return fmt.Errorf("issuer %q is not a plain URL", issuer)
+	}
+	text := `INSERT INTO settings (name, value) VALUES ('issuer', $1) ON CONFLICT (name) DO NOTHING`
+	if change {
+		text = `INSERT INTO settings (name, value) VALUES ('issuer', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
+	}
+	// Reads first: an ordinary start writes nothing.
+	first, err := setting(ctx, d, "issuer")
+	if err == nil && first == issuer {
+		return nil
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading the issuer: %w", err)
+	}
+	if _, err := d.Exec(ctx, text, issuer); err != nil {
+		return fmt.Errorf("freezing the issuer: %w", err)
+	}
+	if first, err = setting(ctx, d, "issuer"); err != nil {
+		return fmt.Errorf("reading the issuer: %w", err)
+	}
+	if first != issuer {
+		return fmt.Errorf("%w: it is %s, not %s", ErrOtherIssuer, first, issuer)
+	}
+	return nil
+}
+
+func setting(ctx context.Context, d *db.DB, name string) (value string, err error) {
+	err = d.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, name).Scan(&value)
+	return value, err
+}
+
+// equal compares two secrets in constant time.
+func equal(a, b []byte) bool { return hmac.Equal(a, b) }
+
+// note tells the operator what exactly differed; the person sees none of it.
+func note(r *http.Request, what string, args ...any) {
+	web.Log(r.Context()).LogAttrs(r.Context(), slog.LevelInfo, what, slog.Group("detail", args...))
+}

@@ -1,0 +1,171 @@
+package idp
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// The algorithms that sign ID tokens (RFC 7518, RFC 8037). The first is the default.
+const (
+	algES256 = "ES256"
+	algRS256 = "RS256"
+	algEdDSA = "EdDSA"
+)
+
+var algs = []string{algES256, algRS256, algEdDSA}
+
+// rsaBits follows ASVS 11.2.3.
+const rsaBits = 3072
+
+// typeIDToken is the typ of ID tokens; every other kind of JWT has another
+// (RFC 8725 3.11).
+const typeIDToken = "JWT"
+
+// A keySet is the signing keys in memory, parsed.
+type keySet struct {
+	signers map[string]jose.Signer      // by algorithm
+	public  map[string]jose.JSONWebKey  // by kid
+	jwks    []byte                      // the document
+	hashes  map[string]func() hash.Hash // for at_hash, by algorithm
+}
+
+// EnsureKeys makes the signing keys if there are none yet. Of replicas that start
+// together one makes them and the others wait for it.
+func EnsureKeys(ctx context.Context, d *db.DB, ring *secret.Ring) error {
+	var one int64
+	if err := d.QueryRow(ctx, `SELECT count(*) FROM signing_keys`).Scan(&one); err != nil {
+		return fmt.Errorf("reading the signing keys: %w", err)
+	}
+	if one > 0 {
+		return nil
+	}
+	box := ring.Box("signing key")
+	type made struct {
+		id, alg, public string
+		sealed          []byte
+	}
+	var keys []made
+	for _, alg := range algs {
+		private, err := generate(alg)
+		if err != nil {
+			return fmt.Errorf("making the %s key: %w", alg, err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			return fmt.Errorf("making the %s key: %w", alg, err)
+		}
+		id := secret.ID("")
+		public, err := json.Marshal(jose.JSONWebKey{Key: private.Public(), KeyID: id, Algorithm: alg, Use: "sig"})
+		if err != nil {
+			return fmt.Errorf("making the %s key: %w", alg, err)
+		}
+		keys = append(keys, made{id, alg, string(public), box.Seal(der, "signing_keys/"+id)})
+	}
+	now := db.Micros(time.Now())
+	return d.Tx(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ('signing_keys', 'made') ON CONFLICT (name) DO NOTHING`)
+		if err != nil || n == 0 {
+			return err // another replica's keys serve
+		}
+		for _, k := range keys {
+			if _, err := tx.Exec(ctx, `INSERT INTO signing_keys (id, alg, public_jwk, private_sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5, $5)`,
+				k.id, k.alg, k.public, k.sealed, now); err != nil {
+				return err
+			}
+		}
+		return bump(ctx, tx)
+	})
+}
+
+func generate(alg string) (crypto.Signer, error) {
+	switch alg {
+	case algES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case algRS256:
+		return rsa.GenerateKey(rand.Reader, rsaBits)
+	case algEdDSA:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}
+	return nil, fmt.Errorf("no algorithm %q", alg)
+}
+
+// readKeys opens every signing key. One that does not open is an error: a
+// provider never goes on with fewer keys than it published, and never makes new ones silently.
+func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
+	set := keySet{
+		signers: map[string]jose.Signer{},
+		public:  map[string]jose.JSONWebKey{},
+		hashes:  map[string]func() hash.Hash{algES256: sha256.New, algRS256: sha256.New, algEdDSA: sha512.New},
+	}
+	rows, err := d.Query(ctx, `SELECT id, alg, public_jwk, private_sealed FROM signing_keys ORDER BY created_at, id`)
+	if err != nil {
+		return set, fmt.Errorf("reading the signing keys: %w", err)
+	}
+	defer rows.Close()
+	var document struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	for rows.Next() {
+		var (
+			id, alg, public string
+			sealed          []byte
+		)
+		if err := rows.Scan(&id, &alg, &public, &sealed); err != nil {
+			return set, fmt.Errorf("reading the signing keys: %w", err)
+		}
+		der, err := box.Open(sealed, "signing_keys/"+id)
+		if err != nil {
+			return set, fmt.Errorf("signing key %s: %w (is this the encryption key file that the database was used with?)", id, err)
+		}
+		private, err := x509.ParsePKCS8PrivateKey(der)
+		if err != nil {
+			return set, fmt.Errorf("signing key %s: %w", id, err)
+		}
+		var jwk jose.JSONWebKey
+		if err := json.Unmarshal([]byte(public), &jwk); err != nil {
+			return set, fmt.Errorf("signing key %s: %w", id, err)
+		}
+		signer, err := jose.NewSigner(
+			jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: jose.JSONWebKey{Key: private, KeyID: id}},
+			(&jose.SignerOptions{}).WithType(typeIDToken))
+		if err != nil {
+			return set, fmt.Errorf("signing key %s: %w", id, err)
+		}
+		set.signers[alg] = signer
+		set.public[id] = jwk
+		document.Keys = append(document.Keys, json.RawMessage(public))
+	}
+	if err := rows.Err(); err != nil {
+		return set, fmt.Errorf("reading the signing keys: %w", err)
+	}
+	set.jwks, err = json.Marshal(document)
+	return set, err
+}
+
+// leftHalf is the at_hash of an access token (OIDC Core 3.1.3.6). For EdDSA with
+// Ed25519 the hash is SHA-512, the one that the signature uses.
+func (k keySet) leftHalf(alg, token string) string {
+	h := k.hashes[alg]()
+	h.Write([]byte(token))
+	sum := h.Sum(nil)
+	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+}

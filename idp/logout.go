@@ -1,0 +1,170 @@
+package idp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/templates"
+	"github.com/harmony/id/web"
+)
+
+// A leaving is a sign-out that a workspace asks for, checked (OIDC RP-Initiated
+// Logout 2). Its redirect URI is "" unless it is registered for a client that is known for sure.
+type leaving struct {
+	clientID, redirectURI, state string
+	hint                         *idClaims // verified, or nil
+}
+
+// endSession is the end-session endpoint. Who comes with an ID token of the very
+// session of this browser is signed out at once; everyone else is asked, for a
+// link or an image on any page can lead here.
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
+	q, err := s.browserQuery(w, r)
+	if q == nil {
+		return err
+	}
+	l, err := s.leaving(r, q)
+	if err != nil {
+		return err
+	}
+	in, err := s.sessions.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return err
+	}
+	switch {
+	case in == nil && l.hint != nil && l.redirectURI != "":
+		return redirect(w, l.back()) // signed out already, and surely by this workspace
+	case in == nil:
+		return redirect(w, pathLogout)
+	case l.hint != nil && l.hint.Session == in.ID && l.hint.Subject == in.UserID:
+		if err := s.sessions.End(w, r); err != nil {
+			return err
+		}
+		return redirect(w, l.back())
+	}
+	return s.askToLeave(w, r, in, l)
+}
+
+// leaving checks the parameters of a sign-out. What cannot be relied on is left
+// out and noted for the operator; it never keeps a person from signing out.
+func (s *Server) leaving(r *http.Request, q url.Values) (*leaving, error) {
+	l := &leaving{}
+	snap, err := s.state.get(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"id_token_hint", "client_id", "post_logout_redirect_uri", "state"} {
+		if v := q[name]; len(v) > 1 || len(v) == 1 && !text(v[0]) {
+			return nil, badRequest(fmt.Errorf("%s stands there more than once or is not text", name))
+		}
+	}
+	id := q.Get("client_id")
+	if token := q.Get("id_token_hint"); token != "" {
+		if l.hint, err = s.readHint(snap, token, id); err != nil {
+			note(r, "id_token_hint refused", "client_id", short(id), "why", err.Error())
+			return l, nil // a forged hint vouches for nothing else in the request
+		}
+		id = l.hint.Audience
+	}
+	c := snap.clients[id]
+	if c == nil {
+		return l, nil
+	}
+	l.clientID = c.ID
+	if to := q.Get("post_logout_redirect_uri"); slices.Contains(c.PostLogoutRedirectURIs, to) {
+		l.redirectURI, l.state = to, q.Get("state")
+	} else if to != "" {
+		note(r, "post_logout_redirect_uri is not registered", "client_id", c.ID, "got", short(to), "registered", c.PostLogoutRedirectURIs)
+	}
+	return l, nil
+}
+
+// back is where a person goes when they are signed out.
+func (l *leaving) back() string {
+	if l.redirectURI == "" {
+		return pathLogout
+	}
+	v := url.Values{}
+	if l.state != "" {
+		v.Set("state", l.state)
+	}
+	return withQuery(l.redirectURI, v)
+}
+
+// askToLeave shows the question. The form carries what the workspace asked for;
+// it is checked again when it comes back.
+func (s *Server) askToLeave(w http.ResponseWriter, r *http.Request, in *account.Session, l *leaving) error {
+	names, err := s.workspaces(r.Context(), in.ID)
+	if err != nil {
+		return err
+	}
+	page := templates.SignOut{Name: in.Name, Email: in.Email, Workspaces: names, Action: pathLogout, StayURL: "/preferences/security"}
+	if l.redirectURI != "" {
+		page.AnyOrigin = true
+		page.Fields = []templates.Field{{Name: "client_id", Value: l.clientID}, {Name: "post_logout_redirect_uri", Value: l.redirectURI}}
+		if l.state != "" {
+			page.Fields = append(page.Fields, templates.Field{Name: "state", Value: l.state})
+		}
+	}
+	return web.Show(w, r, http.StatusOK, page)
+}
+
+// logoutPage is the question of who is signed in, and the farewell of who is not.
+func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request) error {
+	in, err := s.sessions.In(r)
+	if errors.Is(err, account.ErrNoSession) {
+		return web.Show(w, r, http.StatusOK, templates.SignedOut{SignInURL: pathLogin})
+	}
+	if err != nil {
+		return err
+	}
+	return s.askToLeave(w, r, in, &leaving{})
+}
+
+// logout ends the session of the browser, once its person has said so on a page
+// of ours, and leads back to the workspace that asked.
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return badRequest(err)
+	}
+	q := url.Values{}
+	for _, name := range []string{"client_id", "post_logout_redirect_uri", "state"} {
+		if v := r.PostForm[name]; len(v) > 0 {
+			q[name] = v
+		}
+	}
+	l, err := s.leaving(r, q)
+	if err != nil {
+		return err
+	}
+	if err := s.sessions.End(w, r); err != nil {
+		return err
+	}
+	w.Header().Set("Clear-Site-Data", `"cache"`)
+	return redirect(w, l.back())
+}
+
+// workspaces are the display names of the clients that a session led to.
+func (s *Server) workspaces(ctx context.Context, sessionID string) ([]string, error) {
+	rows, err := s.db.Query(ctx, `
+		SELECT DISTINCT c.name FROM grants g JOIN clients c ON c.id = g.client_id
+		WHERE g.session_id = $1 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL ORDER BY c.name LIMIT 100`, sessionID)
+	if err != nil {
+		return nil, fmt.Errorf("reading a session's workspaces: %w", err)
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("reading a session's workspaces: %w", err)
+		}
+		out = append(out, name)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,310 @@
+package idp
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// A request is an authorization request that was checked (OIDC Core 3.1.2.1). Its
+// JSON is how it waits in the database.
+type request struct {
+	ID          string `json:"-"`
+	ClientID    string `json:"-"`
+	RedirectURI string `json:"redirect_uri"`
+	State       string `json:"state,omitempty"`
+	Nonce       string `json:"nonce,omitempty"`
+	Scope       string `json:"scope"`                    // what is asked for and allowed
+	Challenge   string `json:"code_challenge,omitempty"` // S256
+	Prompt      string `json:"prompt,omitempty"`         // none, login or select_account
+	MaxAge      *int64 `json:"max_age,omitempty"`        // seconds
+	LoginHint   string `json:"login_hint,omitempty"`     // an address, for the form
+	HintSub     string `json:"hint_sub,omitempty"`       // whom id_token_hint names
+
+	CreatedAt time.Time `json:"-"`
+	client    *Client
+}
+
+// A step is what an authorization request still needs.
+type step int
+
+const (
+	stepNone   step = iota // nothing: it can be answered
+	stepLogin              // a person who signs in, perhaps again
+	stepRefuse             // what it forbids to ask for (prompt=none): login_required
+)
+
+// needs is the one place that decides what a request still needs, given the
+// browser's session (nil: none). It is asked at /authorize and again each time
+// that a step leads back to /authorize/resume.
+func (r *request) needs(in *account.Session) step {
+	// Proofs since the request began answer every demand for fresh ones.
+	since := in != nil && !in.AuthTime.Before(r.CreatedAt)
+	switch {
+	case in == nil:
+	case r.HintSub != "" && r.HintSub != in.UserID:
+		if since {
+			return stepRefuse // somebody else signed in than the workspace asked for
+		}
+	case since:
+		return stepNone
+	case r.Prompt == "login" || r.Prompt == "select_account":
+	case r.MaxAge != nil && time.Since(in.AuthTime) > time.Duration(*r.MaxAge)*time.Second:
+	default:
+		return stepNone
+	}
+	if r.Prompt == "none" {
+		return stepRefuse
+	}
+	return stepLogin
+}
+
+// A pageError is a request that must not be answered at its redirect URI, for
+// nobody knows whose it is (RFC 6749 4.1.2.1). what is for the operator's log.
+type pageError struct {
+	what string
+	args []any
+}
+
+func (e *pageError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.what)
+	for i := 0; i+1 < len(e.args); i += 2 {
+		fmt.Fprintf(&b, ", %v %q", e.args[i], e.args[i+1])
+	}
+	return b.String()
+}
+
+// An oauthError is an error that a workspace's program reads. Its texts are fixed
+// and use the characters of RFC 6749 5.2 only; the log has the particulars.
+type oauthError struct {
+	code, description string
+}
+
+func (e *oauthError) Error() string { return e.code + ": " + e.description }
+
+// The errors that are named in more than one place.
+var (
+	errLoginRequired = &oauthError{"login_required", "the person has to sign in"}
+	errServer        = &oauthError{"server_error", "something went wrong here, try again"}
+)
+
+// The longest values that a request may carry.
+const (
+	maxNonce     = 4096
+	maxLoginHint = 254
+)
+
+// parseRequest checks an authorization request. Its errors are *pageError, and
+// *oauthError together with a request that has a client, a redirect URI and,
+// unless that was the fault, a state to answer to. hint verifies an id_token_hint and
+// returns its sub.
+func parseRequest(q url.Values, clients map[string]*Client, hint func(token, clientID string) (string, error)) (*request, error) {
+	// In the order in which a reader would ask: who, where to, what for, how.
+	r := &request{CreatedAt: time.Now()}
+	id := q["client_id"]
+	if len(id) != 1 || id[0] == "" {
+		return nil, &pageError{"authorization request without exactly one client_id", nil}
+	}
+	if r.client = clients[id[0]]; r.client == nil {
+		return nil, &pageError{"authorization request of an unknown client", []any{"client_id", short(id[0])}}
+	}
+	r.ClientID = r.client.ID
+	to := q["redirect_uri"]
+	if len(to) != 1 || !slices.Contains(r.client.RedirectURIs, to[0]) {
+		return nil, &pageError{"redirect_uri is not registered", []any{"client_id", r.ClientID, "got", short(strings.Join(to, " ")), "registered", r.client.RedirectURIs}}
+	}
+	r.RedirectURI = to[0]
+	if !text(q.Get("state")) {
+		return nil, &pageError{"state is not text", []any{"client_id", r.ClientID}}
+	}
+	if len(q["state"]) == 1 {
+		r.State = q.Get("state")
+	}
+
+	refuse := func(code, description string) (*request, error) { return r, &oauthError{code, description} }
+	for _, name := range parameters {
+		switch v := q[name]; {
+		case len(v) > 1:
+			return refuse("invalid_request", name+" stands there more than once")
+		case len(v) == 1 && !text(v[0]):
+			return refuse("invalid_request", name+" is not text")
+		}
+	}
+	switch {
+	case q.Get("request") != "":
+		return refuse("request_not_supported", "request objects are not supported")
+	case q.Get("request_uri") != "":
+		return refuse("request_uri_not_supported", "request_uri is not supported")
+	case q.Get("registration") != "":
+		return refuse("registration_not_supported", "registration is not supported")
+	case q.Get("response_type") == "":
+		return refuse("invalid_request", "response_type is missing")
+	case q.Get("response_type") != "code":
+		return refuse("unsupported_response_type", "the only response_type is code")
+	case q.Get("response_mode") != "" && q.Get("response_mode") != "query":
+		return refuse("invalid_request", "the only response_mode is query")
+	case len(q.Get("nonce")) > maxNonce:
+		return refuse("invalid_request", "nonce is too long")
+	}
+	r.Nonce = q.Get("nonce")
+
+	asked := strings.Fields(q.Get("scope"))
+	if !slices.Contains(asked, "openid") {
+		return refuse("invalid_scope", "scope has to contain openid")
+	}
+	r.Scope = r.client.allowed(asked)
+
+	r.Challenge = q.Get("code_challenge")
+	switch method := q.Get("code_challenge_method"); {
+	case r.Challenge == "" && r.client.RequirePKCE:
+		return refuse("invalid_request", "code_challenge is missing: this client has to use PKCE")
+	case r.Challenge == "" && method != "":
+		return refuse("invalid_request", "code_challenge_method without code_challenge")
+	case r.Challenge != "" && method != "S256":
+		return refuse("invalid_request", "code_challenge_method has to be S256")
+	case r.Challenge != "" && !sha256Text(r.Challenge):
+		return refuse("invalid_request", "code_challenge is not the base64url of a SHA-256")
+	}
+
+	prompts := strings.Fields(q.Get("prompt"))
+	for _, p := range prompts {
+		if !slices.Contains([]string{"none", "login", "consent", "select_account"}, p) {
+			return refuse("invalid_request", "prompt has a value that is not supported")
+		}
+	}
+	switch {
+	case slices.Contains(prompts, "none") && len(prompts) > 1:
+		return refuse("invalid_request", "prompt none stands alone")
+	case slices.Contains(prompts, "none"):
+		r.Prompt = "none"
+	case slices.Contains(prompts, "login"):
+		r.Prompt = "login"
+	case slices.Contains(prompts, "select_account"):
+		r.Prompt = "select_account"
+	}
+	if v := q.Get("max_age"); v != "" {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil || n < 0 {
+			return refuse("invalid_request", "max_age is not a number of seconds")
+		}
+		r.MaxAge = &n
+	}
+	if v := q.Get("id_token_hint"); v != "" {
+		sub, err := hint(v, r.ClientID)
+		if err != nil {
+			return refuse("invalid_request", "id_token_hint is not an ID token that this client got here")
+		}
+		r.HintSub = sub
+	}
+	if v := q.Get("login_hint"); len(v) <= maxLoginHint {
+		r.LoginHint = v
+	}
+	return r, nil
+}
+
+// parameters are those that may come once only (RFC 6749 3.1).
+var parameters = []string{
+	"state", "response_type", "response_mode", "scope", "nonce", "code_challenge", "code_challenge_method", "prompt", "max_age",
+	"id_token_hint", "login_hint", "request", "request_uri", "registration", "acr_values", "claims", "display", "ui_locales", "claims_locales",
+}
+
+// allowed returns the scopes of asked that the client may be given; what is
+// unknown or not allowed is left out (RFC 6749 3.3), and the token response says
+// what is granted.
+func (c *Client) allowed(asked []string) string {
+	var out []string
+	for _, s := range allScopes {
+		if slices.Contains(asked, s) && slices.Contains(c.Scopes, s) && (s != "offline_access" || slices.Contains(c.GrantTypes, grantRefresh)) {
+			out = append(out, s)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// text reports whether both engines keep s as it is.
+func text(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+
+// sha256Text reports whether s is 32 bytes in base64url without padding.
+func sha256Text(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == 32
+}
+
+// short is s cut to what a log line may carry.
+func short(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// errNoRequest means that no request waits under this id for this browser.
+var errNoRequest = errors.New("no such authorization request in this browser")
+
+// keep lets a request wait for its browser.
+func (s *Server) keep(ctx context.Context, r *request, browser string) error {
+	params, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("keeping an authorization request: %w", err)
+	}
+	r.ID = secret.ID("")
+	// Soft: a request that a power cut takes away is begun again.
+	_, err = s.db.Exec(db.Soft(ctx), `
+		INSERT INTO auth_requests (id, browser_hash, client_id, params, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6)`,
+		r.ID, secret.Hash(browser), r.ClientID, string(params), db.Micros(r.CreatedAt), db.Micros(r.CreatedAt.Add(requestTTL)))
+	if err != nil {
+		return fmt.Errorf("keeping an authorization request: %w", err)
+	}
+	return nil
+}
+
+// waiting returns the request that waits under id for this browser, or
+// errNoRequest: the same for one that is another browser's, over, or never was.
+func (s *Server) waiting(ctx context.Context, id, browser string) (*request, error) {
+	if id == "" || len(id) > 64 || !text(id) || !secret.IsToken(browser, browserToken) {
+		return nil, errNoRequest
+	}
+	r := &request{ID: id}
+	var params string
+	var created int64
+	err := s.db.QueryRow(ctx, `
+		SELECT client_id, params, created_at FROM auth_requests
+		WHERE id = $1 AND browser_hash = $2 AND expires_at > $3`, id, secret.Hash(browser), db.Micros(time.Now())).
+		Scan(&r.ClientID, &params, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNoRequest
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading an authorization request: %w", err)
+	}
+	if err := json.Unmarshal([]byte(params), r); err != nil {
+		return nil, fmt.Errorf("reading an authorization request: %w", err)
+	}
+	r.CreatedAt = db.Time(created)
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Decided late: the client must still be there, with this redirect URI.
+	r.client = snap.clients[r.ClientID]
+	if r.client == nil || !slices.Contains(r.client.RedirectURIs, r.RedirectURI) {
+		return nil, errNoRequest
+	}
+	return r, nil
+}

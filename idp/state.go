@@ -1,0 +1,105 @@
+package idp
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// fresh is how old the clients and keys in memory may be before the next request
+// asks whether they changed (I5 of the security cases: within a second, on all replicas).
+const fresh = time.Second
+
+// A state holds the clients and signing keys in memory, so that most requests
+// read neither.
+type state struct {
+	db   *db.DB
+	box  *secret.Box
+	now  atomic.Pointer[snapshot]
+	load sync.Mutex
+}
+
+// A snapshot is the clients and keys at one moment. It does not change.
+type snapshot struct {
+	version string
+	checked atomic.Int64 // when it was last known to be current, Unix microseconds
+	clients map[string]*Client
+	keys    keySet
+}
+
+func newState(d *db.DB, ring *secret.Ring) *state {
+	return &state{db: d, box: ring.Box("signing key")}
+}
+
+// get returns a snapshot that was current less than about a second ago. Who finds
+// it older asks the database; meanwhile the others go on with what there is. If
+// the database does not answer, the old one serves on: nothing can be issued
+// without the database, and documents can be read.
+func (s *state) get(ctx context.Context) (*snapshot, error) {
+	snap := s.now.Load()
+	now := time.Now()
+	if snap != nil && now.Sub(db.Time(snap.checked.Load())) < fresh {
+		return snap, nil
+	}
+	if snap == nil {
+		s.load.Lock()
+	} else if !s.load.TryLock() {
+		return snap, nil
+	}
+	defer s.load.Unlock()
+	if current := s.now.Load(); current != snap {
+		return current, nil
+	}
+	next, err := s.read(ctx, snap)
+	if err != nil {
+		if snap == nil {
+			return nil, err
+		}
+		snap.checked.Store(db.Micros(now))
+		return snap, nil
+	}
+	next.checked.Store(db.Micros(now))
+	s.now.Store(next)
+	return next, nil
+}
+
+// read returns old if it is still current.
+func (s *state) read(ctx context.Context, old *snapshot) (*snapshot, error) {
+	version, err := setting(ctx, s.db, "version")
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("reading the version of clients and keys: %w", err)
+	}
+	if old != nil && old.version == version {
+		return old, nil
+	}
+	next := &snapshot{version: version, clients: map[string]*Client{}}
+	clients, err := NewClients(s.db).List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range clients {
+		if c.DisabledAt.IsZero() {
+			next.clients[c.ID] = c
+		}
+	}
+	if next.keys, err = readKeys(ctx, s.db, s.box); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// bump tells every replica that clients or keys changed. It goes into the
+// transaction of the change.
+func bump(ctx context.Context, tx *db.Tx) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO settings (name, value) VALUES ('version', $1)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, secret.ID(""))
+	return err
+}

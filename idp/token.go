@@ -1,0 +1,198 @@
+package idp
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+
+	"github.com/harmony/id/account"
+)
+
+// A tokenResponse is RFC 6749 5.1 with OIDC Core 3.1.3.3.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token"`
+	Scope        string `json:"scope"`
+}
+
+// idClaims are the claims of an ID token (OIDC Core 2, 3.1.3.6): who signed in, how
+// and when, and nothing about the person that userinfo is for.
+type idClaims struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience string   `json:"aud"`
+	Expires  int64    `json:"exp"`
+	IssuedAt int64    `json:"iat"`
+	AuthTime int64    `json:"auth_time"`
+	Nonce    string   `json:"nonce,omitempty"`
+	ACR      string   `json:"acr"`
+	AMR      []string `json:"amr"`
+	Session  string   `json:"sid"`
+	AtHash   string   `json:"at_hash,omitempty"`
+}
+
+// tokens makes the answer for a grant.
+func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response, error) {
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	now := time.Now()
+	access, ends := s.newAccessToken(g, now)
+	id, err := snap.keys.sign(c.IDTokenAlg, idClaims{
+		Issuer:   s.cfg.Issuer,
+		Subject:  g.userID,
+		Audience: c.ID,
+		Expires:  now.Add(idTokenTTL).Unix(),
+		IssuedAt: now.Unix(),
+		AuthTime: g.authTime.Unix(),
+		Nonce:    g.nonce,
+		ACR:      g.acr,
+		AMR:      g.amr,
+		Session:  g.sessionID,
+		AtHash:   snap.keys.leftHalf(c.IDTokenAlg, access),
+	})
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return op.NewResponse(tokenResponse{
+		AccessToken:  access,
+		TokenType:    "Bearer",
+		ExpiresIn:    int64(ends.Sub(now).Seconds()),
+		RefreshToken: g.refresh,
+		IDToken:      id,
+		Scope:        g.scope,
+	}), nil
+}
+
+func (k keySet) sign(alg string, claims idClaims) (string, error) {
+	signer := k.signers[alg]
+	if signer == nil {
+		return "", fmt.Errorf("no %s key to sign with", alg)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("writing an ID token: %w", err)
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("signing an ID token: %w", err)
+	}
+	return jws.CompactSerialize()
+}
+
+// maxHint bounds the length of an id_token_hint.
+const maxHint = 8 << 10
+
+// readHint verifies an ID token that a client hands back (OIDC Core 3.1.2.1,
+// RP-Initiated Logout 2): our signature and key, its type, our issuer, the
+// client among its audience. It may have expired. clientID "" takes any client that is registered.
+func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, error) {
+	if len(token) > maxHint {
+		return nil, errors.New("too long")
+	}
+	allowed := make([]jose.SignatureAlgorithm, 0, len(algs))
+	for _, a := range algs {
+		allowed = append(allowed, jose.SignatureAlgorithm(a))
+	}
+	jws, err := jose.ParseSignedCompact(token, allowed)
+	if err != nil {
+		return nil, fmt.Errorf("not a JWT signed as ours are: %w", err)
+	}
+	head := jws.Signatures[0].Protected
+	key, ok := snap.keys.public[head.KeyID]
+	switch {
+	case !ok:
+		return nil, errors.New("not signed with a key of ours")
+	case key.Algorithm != head.Algorithm:
+		return nil, errors.New("signed with another algorithm than its key's")
+	case head.ExtraHeaders[jose.HeaderType] != typeIDToken:
+		return nil, errors.New("not an ID token by its type")
+	}
+	payload, err := jws.Verify(key)
+	if err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
+	}
+	var c idClaims
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return nil, fmt.Errorf("claims: %w", err)
+	}
+	switch {
+	case c.Issuer != s.cfg.Issuer:
+		return nil, errors.New("another issuer's")
+	case c.Subject == "" || c.Session == "":
+		return nil, errors.New("no sub or no sid")
+	case clientID != "" && c.Audience != clientID:
+		return nil, errors.New("another client's")
+	case snap.clients[c.Audience] == nil:
+		return nil, errors.New("its client is no longer registered")
+	}
+	return &c, nil
+}
+
+// userinfo is the answer of the userinfo endpoint (OIDC Core 5.3.2): the claims of
+// the granted scopes (5.4).
+type userinfo struct {
+	Subject       string `json:"sub"`
+	Name          string `json:"name,omitempty"`
+	UpdatedAt     int64  `json:"updated_at,omitempty"`
+	Email         string `json:"email,omitempty"`
+	EmailVerified *bool  `json:"email_verified,omitempty"`
+	account.Claims
+	PhoneNumberVerified *bool `json:"phone_number_verified,omitempty"` // in place of the one in Claims
+}
+
+func claimsFor(u *account.User, g *grant) userinfo {
+	out := userinfo{Subject: u.ID}
+	if g.has("profile") {
+		out.Claims = u.Claims
+		out.PhoneNumber, out.Address = "", nil
+		out.Name, out.UpdatedAt = u.Name, u.UpdatedAt.Unix()
+	}
+	if g.has("email") {
+		out.Email, out.EmailVerified = u.Email, &u.EmailVerified
+	}
+	if g.has("phone") && u.Claims.PhoneNumber != "" {
+		out.PhoneNumber, out.PhoneNumberVerified = u.Claims.PhoneNumber, &u.Claims.PhoneNumberVerified
+	}
+	if g.has("address") {
+		out.Address = u.Claims.Address
+	}
+	return out
+}
+
+var errInvalidToken = &oauthError{"invalid_token", "the access token is invalid, expired or revoked"}
+
+// UserInfo is the userinfo endpoint (OIDC Core 5.3).
+func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
+	now := time.Now()
+	grantID, scope, ok := s.openAccessToken(r.Data.AccessToken, now)
+	if !ok {
+		return nil, errInvalidToken.wire(ctx, nil)
+	}
+	u, clientID, err := s.person(ctx, grantID, now)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errInvalidToken.wire(ctx, nil)
+	}
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	if snap.clients[clientID] == nil {
+		return nil, errInvalidToken.wire(ctx, nil)
+	}
+	return op.NewResponse(claimsFor(u, &grant{scope: scope})), nil
+}

@@ -1,0 +1,304 @@
+package idp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+
+	"github.com/harmony/id/secret"
+	"github.com/harmony/id/web"
+)
+
+// unimplemented is the library's server of nothing: every endpoint and grant that
+// is not ours answers that it is not supported.
+type unimplemented = op.UnimplementedServer
+
+// wire serves the token and userinfo endpoints through the library's wire layer,
+// which decodes forms and writes JSON. In front of it stands what it leaves out
+// (security-cases.md §0): nothing in the query, nothing twice, only the grants
+// that are served, no-store, WWW-Authenticate, CORS without credentials.
+func (s *Server) wire() http.Handler {
+	inner := op.RegisterServer(s, op.Endpoints{
+		Token:    op.NewEndpoint(pathToken),
+		Userinfo: op.NewEndpoint(pathUserinfo),
+	}, op.WithServerCORSOptions(nil))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cors(w, r, "GET, POST", "Authorization, Content-Type") {
+			return
+		}
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Pragma", "no-cache")
+		aw := &wireWriter{ResponseWriter: w, challenge: `Basic realm="Harmony ID"`}
+		if r.URL.Path == pathUserinfo {
+			aw.challenge = "Bearer"
+			if !bearer(aw, r) {
+				return
+			}
+		} else if e := checkTokenRequest(r); e != nil {
+			refuse(aw, r, e)
+			return
+		}
+		r.URL.RawQuery = "" // no parameter of these endpoints may stand in a URL
+		inner.ServeHTTP(aw, r)
+	})
+}
+
+// cors lets any page read an answer, with no cookie and no credential of the
+// browser's (RFC 9700 2.6). It answers preflights and reports whether it did.
+func cors(w http.ResponseWriter, r *http.Request, methods, headers string) bool {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate")
+	if r.Method != http.MethodOptions {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", headers)
+	h.Set("Access-Control-Max-Age", "3600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// A wireWriter says with a 401 how to authenticate (RFC 6749 5.2, RFC 6750 3) and
+// gives the JSON its charset.
+type wireWriter struct {
+	http.ResponseWriter
+	challenge string
+}
+
+func (w *wireWriter) WriteHeader(status int) {
+	h := w.Header()
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", w.challenge)
+	}
+	if h.Get("Content-Type") == "application/json" {
+		h.Set("Content-Type", "application/json;charset=UTF-8")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *wireWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// checkTokenRequest looks at a token request before the library does.
+func checkTokenRequest(r *http.Request) *oauthError {
+	switch {
+	case r.Method != http.MethodPost:
+		return &oauthError{"invalid_request", "the token endpoint takes POST only"}
+	case r.URL.RawQuery != "":
+		return &oauthError{"invalid_request", "parameters belong in the body"}
+	}
+	if err := r.ParseForm(); err != nil {
+		return &oauthError{"invalid_request", "the body is not a form"}
+	}
+	for name, v := range r.PostForm {
+		if len(v) > 1 {
+			return &oauthError{"invalid_request", "a parameter stands there more than once"}
+		}
+		if len(v) == 1 && !text(name+v[0]) {
+			return &oauthError{"invalid_request", "a parameter is not text"}
+		}
+	}
+	f := r.PostForm
+	if len(r.Header.Values("Authorization")) > 1 {
+		return &oauthError{"invalid_request", "Authorization stands there more than once"}
+	}
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		if f.Has("client_secret") || f.Has("client_assertion") {
+			return &oauthError{"invalid_request", "a client authenticates in one way only"}
+		}
+		id, _, ok := r.BasicAuth()
+		if !ok {
+			return errInvalidClient
+		}
+		if plain, err := url.QueryUnescape(id); f.Has("client_id") && (err != nil || plain != f.Get("client_id")) {
+			return &oauthError{"invalid_request", "two different client ids"}
+		}
+	} else if f.Get("client_id") == "" {
+		return errInvalidClient
+	}
+	switch f.Get("grant_type") {
+	case "":
+		return &oauthError{"invalid_request", "grant_type is missing"}
+	case grantCode, grantRefresh:
+		return nil
+	}
+	return &oauthError{"unsupported_grant_type", "the grant types here are authorization_code and refresh_token"}
+}
+
+// bearer finds the one access token of a userinfo request, in the header or the
+// body (RFC 6750 2.1, 2.2), and puts it where the library looks. It answers a
+// request that has none or two.
+func bearer(w *wireWriter, r *http.Request) bool {
+	var found []string
+	for _, v := range r.Header.Values("Authorization") {
+		scheme, token, _ := strings.Cut(v, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			found = append(found, "")
+			continue
+		}
+		found = append(found, strings.TrimSpace(token))
+	}
+	if r.Method == http.MethodPost {
+		if err := r.ParseForm(); err != nil {
+			refuse(w, r, &oauthError{"invalid_request", "the body is not a form"})
+			return false
+		}
+		found = append(found, r.PostForm["access_token"]...)
+	}
+	switch {
+	case len(found) == 0:
+		w.WriteHeader(http.StatusUnauthorized)
+		return false
+	case len(found) > 1:
+		w.challenge = `Bearer error="invalid_request"`
+		w.Header().Set("WWW-Authenticate", w.challenge)
+		refuse(w, r, &oauthError{"invalid_request", "more than one access token"})
+		return false
+	}
+	w.challenge = `Bearer error="invalid_token"`
+	r.Header["Authorization"] = []string{"Bearer " + found[0]}
+	r.PostForm, r.Form = url.Values{}, url.Values{}
+	return true
+}
+
+// refuse answers with the JSON of an OAuth error.
+func refuse(w http.ResponseWriter, r *http.Request, e *oauthError) {
+	op.WriteError(w, r, e.wire(r.Context(), nil), nil)
+}
+
+var errInvalidClient = &oauthError{"invalid_client", "client authentication failed"}
+
+// wire is the error as the library writes it; why goes to the log alone.
+func (e *oauthError) wire(ctx context.Context, why error) error {
+	status := http.StatusBadRequest
+	switch e.code {
+	case "invalid_client", "invalid_token":
+		status = http.StatusUnauthorized
+	case "server_error":
+		status = http.StatusServiceUnavailable
+	}
+	if why != nil {
+		level := slog.LevelInfo
+		if e == errServer {
+			level = slog.LevelError
+		}
+		web.Log(ctx).Log(ctx, level, "token request refused", "error", e.code, "why", why.Error())
+	}
+	out := &oidc.Error{Description: e.description}
+	setCode(&out.ErrorType, e.code)
+	return op.NewStatusError(out, status)
+}
+
+// setCode writes a code into the library's field, whose type has no name outside.
+func setCode[T ~string](field *T, code string) { *field = T(code) }
+
+// wireError maps every error to one that a client may see: nothing of the
+// database's or ours gets out (trap Z15).
+func wireError(ctx context.Context, err error) error {
+	if e, ok := errors.AsType[*oauthError](err); ok {
+		return e.wire(ctx, err)
+	}
+	return errServer.wire(ctx, err)
+}
+
+// VerifyClient authenticates a client in the one way that it is registered for
+// (RFC 6749 2.3, 3.2.1), before anything else of the request is looked at.
+func (s *Server) VerifyClient(ctx context.Context, r *op.Request[op.ClientCredentials]) (op.Client, error) {
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	c := snap.clients[r.Data.ClientID]
+	if c == nil {
+		return nil, errInvalidClient.wire(ctx, errors.New("unknown client "+short(r.Data.ClientID)))
+	}
+	method := AuthNone
+	switch {
+	case r.Header.Get("Authorization") != "":
+		method = AuthBasic
+	case r.Data.ClientAssertion != "" || r.Data.ClientAssertionType != "":
+		method = "client_assertion"
+	case r.Form.Has("client_secret"):
+		method = AuthPost
+	}
+	if method != c.AuthMethod {
+		return nil, errInvalidClient.wire(ctx, errors.New("client "+c.ID+" used "+method+", registered is "+c.AuthMethod))
+	}
+	if !c.Public() && !equal(secret.Hash(r.Data.ClientSecret), c.secretHash) {
+		return nil, errInvalidClient.wire(ctx, errors.New("wrong secret of client "+c.ID))
+	}
+	if g := r.Form.Get("grant_type"); !slices.Contains(c.GrantTypes, g) {
+		return nil, (&oauthError{"unauthorized_client", "this client is not registered for the grant type"}).wire(ctx, errors.New("client "+c.ID))
+	}
+	return wireClient{c}, nil
+}
+
+// CodeExchange is the authorization_code grant (RFC 6749 4.1.3).
+func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.AccessTokenRequest]) (*op.Response, error) {
+	c := r.Client.(wireClient).Client
+	g, err := s.redeem(ctx, c, r.Data.Code, r.Data.RedirectURI, r.Data.CodeVerifier)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return s.tokens(ctx, c, g)
+}
+
+// RefreshToken is the refresh_token grant (RFC 6749 6).
+func (s *Server) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.RefreshTokenRequest]) (*op.Response, error) {
+	c := r.Client.(wireClient).Client
+	g, err := s.renew(ctx, c, r.Data.RefreshToken, strings.Join(r.Data.Scopes, " "))
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return s.tokens(ctx, c, g)
+}
+
+// wireClient is a client as the library asks about it. What it would decide with
+// the answers is decided by us before, so most of them are the harmless ones.
+type wireClient struct{ *Client }
+
+func (c wireClient) GetID() string                    { return c.ID }
+func (c wireClient) RedirectURIs() []string           { return c.Client.RedirectURIs }
+func (c wireClient) PostLogoutRedirectURIs() []string { return c.Client.PostLogoutRedirectURIs }
+func (c wireClient) AuthMethod() oidc.AuthMethod      { return oidc.AuthMethod(c.Client.AuthMethod) }
+func (c wireClient) LoginURL(string) string           { return "" }
+func (c wireClient) IDTokenLifetime() time.Duration   { return idTokenTTL }
+func (c wireClient) DevMode() bool                    { return false }
+func (c wireClient) IsScopeAllowed(string) bool       { return false }
+func (c wireClient) ClockSkew() time.Duration         { return 0 }
+
+func (c wireClient) IDTokenUserinfoClaimsAssertion() bool { return false }
+
+func (c wireClient) ApplicationType() op.ApplicationType { return op.ApplicationTypeWeb }
+
+func (c wireClient) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeBearer }
+
+func (c wireClient) ResponseTypes() []oidc.ResponseType {
+	return []oidc.ResponseType{oidc.ResponseTypeCode}
+}
+
+func (c wireClient) GrantTypes() []oidc.GrantType {
+	var out []oidc.GrantType
+	for _, g := range c.Client.GrantTypes {
+		out = append(out, oidc.GrantType(g))
+	}
+	return out
+}
+
+func (c wireClient) RestrictAdditionalIdTokenScopes() func([]string) []string {
+	return func([]string) []string { return nil }
+}
+
+func (c wireClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
+	return func([]string) []string { return nil }
+}
