@@ -1,0 +1,145 @@
+// Package login is the sign-in pages: how a person proves who they are. It
+// opens sessions through session.Manager and knows nothing of the protocol: the
+// seam to it is a local path that a person goes on to.
+package login
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/session"
+	"github.com/harmony/id/templates"
+	"github.com/harmony/id/web"
+)
+
+// home is where a person goes who came of their own accord.
+const home = "/preferences/security"
+
+// busyWait is when to try again after too many people signed in at once.
+const busyWait = 5 * time.Second
+
+// Pending is what waits at the path that a person goes on to.
+type Pending struct {
+	Workspace string // that asked them to sign in, by its display name
+	LoginHint string // the address that it expects
+	Again     bool   // they have a session, and have to prove it afresh
+}
+
+// A Handler serves the sign-in pages.
+type Handler struct {
+	// Accounts checks what a person proves.
+	Accounts *account.Store
+	// Sessions opens their session.
+	Sessions *session.Manager
+	// Pending looks up what waits at a local path, nil if nothing does. An error
+	// (a request that is over, or another browser's) has a page of its own.
+	Pending func(r *http.Request, to string) (*Pending, error)
+}
+
+// Routes adds the sign-in pages to r.
+func (h *Handler) Routes(r *mux.Router) {
+	r.Handle("/login", web.HandlerFunc(h.page)).Methods("GET", "HEAD")
+	r.Handle("/login", web.HandlerFunc(h.signIn)).Methods("POST")
+}
+
+// page shows the form, or leads on who is signed in already (SI-11).
+func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	to := local(q.Get("to"))
+	pending, err := h.Pending(r, to)
+	if err != nil {
+		return err
+	}
+	in, err := h.Sessions.In(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		return err
+	}
+	another := q.Has("another")
+	if in != nil && !another && (pending == nil || !pending.Again) {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return nil
+	}
+	p := form(to, pending)
+	if in != nil && !another {
+		p.Fixed, p.Name, p.Email = true, in.Name, in.Email
+		p.OtherURL = "/login?" + url.Values{"to": {to}, "another": {"1"}}.Encode()
+	}
+	return web.Show(w, r, http.StatusOK, p)
+}
+
+// signIn takes the form. Nothing about an account can be told from how it
+// refuses (SI-5, ASVS 6.3.8).
+func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return &web.Error{Status: http.StatusBadRequest, Err: err}
+	}
+	to := local(r.PostForm.Get("to"))
+	l, err := h.Accounts.CheckPassword(r.Context(), account.Attempt{
+		Email:    r.PostForm.Get("email"),
+		Password: r.PostForm.Get("password"),
+		Browser:  h.Sessions.Known(r),
+		Device:   session.Device(r),
+	})
+	if err == nil {
+		_, err = h.Sessions.Start(w, r, l)
+	}
+	if err == nil {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return nil
+	}
+
+	pending, gone := h.Pending(r, to)
+	if gone != nil {
+		pending = nil // they can still sign in; the page they go on to will tell
+	}
+	p := form(to, pending)
+	p.Email = r.PostForm.Get("email")
+	status := http.StatusUnprocessableEntity
+	throttled, _ := errors.AsType[*account.ThrottledError](err)
+	switch {
+	case throttled != nil:
+		p.Error, p.Wait, status = templates.Throttled, seconds(throttled.Wait), http.StatusTooManyRequests
+	case errors.Is(err, account.ErrBusy):
+		p.Error, p.Wait, status = templates.Busy, seconds(busyWait), http.StatusServiceUnavailable
+	case errors.Is(err, account.ErrTooLong):
+		p.Error, status = templates.TooLong, http.StatusBadRequest
+	case errors.Is(err, account.ErrWrong):
+		p.Error = templates.Wrong
+	case errors.Is(err, context.Canceled):
+		return &web.Error{Status: http.StatusBadRequest, Err: err}
+	default:
+		return err
+	}
+	if p.Wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.Wait))
+	}
+	return web.Show(w, r, status, p)
+}
+
+// form is the empty form. One that can end at a workspace says so to the
+// browser: Chromium follows a post's redirects with the page's form-action.
+func form(to string, pending *Pending) templates.SignIn {
+	p := templates.SignIn{To: to}
+	if pending != nil {
+		p.Workspace, p.Email, p.AnyOrigin = pending.Workspace, pending.LoginHint, true
+	}
+	return p
+}
+
+// local is the path to go on to: the one that was asked for if it is ours.
+func local(to string) string {
+	if path, ok := web.LocalPath(to); ok {
+		return path
+	}
+	return home
+}
+
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

@@ -1,0 +1,221 @@
+package templates
+
+import (
+	"cmp"
+	"strconv"
+)
+
+// SignIn is the sign-in page and, with Fixed, "Confirm it’s you". Its form
+// posts the fields email, password and to (if To is set) to /login.
+type SignIn struct {
+	Workspace string // the client's display name; "" where nobody but the account pages asked
+	To        string // local path to go on to
+	Name      string // with Fixed, the person's name, if there is one
+	Email     string // kept after a mistake, or from login_hint
+	Fixed     bool   // re-authentication: whose account it is stands fixed
+	OtherURL  string // with Fixed, where "Use another account" leads
+	Error     string // Wrong, Throttled, TooLong, Busy, or "" for none
+	Wait      int    // seconds, with Throttled and Busy
+	AnyOrigin bool   // the form may end at a workspace (see FormsLeave)
+}
+
+// Why signing in did not work. There is one error for everything that is wrong
+// about an address and a password: what exactly must not be told (SI-5).
+const (
+	Wrong     = "wrong"
+	Throttled = "throttled"
+	TooLong   = "too_long"
+	Busy      = "busy"
+)
+
+func (p SignIn) name() string { return "sign-in" }
+func (p SignIn) failed() bool { return p.Error != "" }
+func (p SignIn) leaves() bool { return p.AnyOrigin }
+func (p SignIn) title(v *view) string {
+	if p.Fixed {
+		return v.Text["confirm.title"]
+	}
+	return v.Text["sign_in.page"]
+}
+
+// Blames reports whether the error is about what was entered.
+func (p SignIn) Blames() bool { return p.Error == Wrong || p.Error == TooLong }
+
+// Initials stand for the person whose account is fixed.
+func (p SignIn) Initials() string { return initials(p.Name, p.Email) }
+
+// SignInError is what went wrong, in words.
+func (v *view) SignInError() (string, error) {
+	p := v.Page.(SignIn)
+	wait, err := v.Wait(p.Wait)
+	if err != nil {
+		return "", err
+	}
+	if p.Fixed && p.Error == Wrong {
+		return v.T("sign_in.wrong_fixed")
+	}
+	return v.T("sign_in."+p.Error, "wait", wait)
+}
+
+// Message is every error page, and every page that has one thing to say.
+// Title, Text and Action are keys of the catalogue ("link_broken.title") or
+// the words themselves; a Title or Text left empty is that of the Status.
+type Message struct {
+	Status            int // 400 and above is an error
+	Title, Text       string
+	Wait              int    // seconds after which to try again, 0 for none
+	Site              string // with 421, the host where we are
+	Action, ActionURL string // the button
+	Reference         string // what support finds in the log
+}
+
+func (p Message) name() string { return "message" }
+func (p Message) failed() bool { return p.Status >= 400 }
+func (p Message) leaves() bool { return false }
+func (p Message) title(v *view) string {
+	s, err := v.heading(p)
+	if err != nil {
+		return p.Title
+	}
+	return s
+}
+
+// Heading is the h1 of a Message.
+func (v *view) Heading() (string, error) { return v.heading(v.Page.(Message)) }
+
+func (v *view) heading(p Message) (string, error) {
+	return v.Say(cmp.Or(p.Title, v.ofStatus(p.Status, "title")))
+}
+
+// Words is the text of a Message.
+func (v *view) Words() (string, error) {
+	p := v.Page.(Message)
+	return v.Say(cmp.Or(p.Text, v.ofStatus(p.Status, "text")), "site", p.Site)
+}
+
+// Button is the text of a Message's button.
+func (v *view) Button() (string, error) {
+	p := v.Page.(Message)
+	return v.Say(cmp.Or(p.Action, v.ofStatus(p.Status, "action")), "site", p.Site)
+}
+
+// ofStatus is the key of what is said about a status that has no words of its own.
+func (v *view) ofStatus(status int, part string) string {
+	key := "error." + strconv.Itoa(status) + "." + part
+	if _, ok := v.Text[key]; ok {
+		return key
+	}
+	if part == "action" {
+		return "error.home"
+	}
+	if status < 500 {
+		return "error.400." + part
+	}
+	return "error.500." + part
+}
+
+// A Field is a hidden field of a form.
+type Field struct{ Name, Value string }
+
+// SignOut asks whether to sign out. Its form posts Fields to Action.
+type SignOut struct {
+	Name, Email string   // who is signed in
+	Workspaces  []string // what else ends
+	Fields      []Field
+	Action      string
+	StayURL     string // where "Stay" leads; "" leaves it out
+	AnyOrigin   bool   // the form may end at a workspace (see FormsLeave)
+}
+
+func (p SignOut) name() string         { return "sign-out" }
+func (p SignOut) failed() bool         { return false }
+func (p SignOut) leaves() bool         { return p.AnyOrigin }
+func (p SignOut) title(v *view) string { return v.Text["sign_out.title"] }
+
+// Initials stand for the person.
+func (p SignOut) Initials() string { return initials(p.Name, p.Email) }
+
+// SignedOut is the page after signing out.
+type SignedOut struct {
+	SignInURL  string
+	Workspaces []string // opened in the session that ended
+}
+
+func (p SignedOut) name() string         { return "signed-out" }
+func (p SignedOut) failed() bool         { return false }
+func (p SignedOut) leaves() bool         { return false }
+func (p SignedOut) title(v *view) string { return v.Text["signed_out.title"] }
+
+// Security is the Security tab of a signed-in person.
+type Security struct {
+	Name, Email string
+	Method      string // "password" or "google"
+}
+
+func (p Security) name() string         { return "security" }
+func (p Security) failed() bool         { return false }
+func (p Security) leaves() bool         { return false }
+func (p Security) title(v *view) string { return v.Text["security.title"] }
+
+// Method is how the person of the Security tab signs in, in words.
+func (v *view) Method() (string, error) { return v.T("method." + v.Page.(Security).Method) }
+
+// Initials stand for the person.
+func (p Security) Initials() string { return initials(p.Name, p.Email) }
+
+// DemoHome is a demo workspace before signing in.
+type DemoHome struct {
+	Workspace string
+	SignInURL string
+}
+
+func (p DemoHome) name() string         { return "demo-home" }
+func (p DemoHome) failed() bool         { return false }
+func (p DemoHome) leaves() bool         { return true }
+func (p DemoHome) title(v *view) string { return v.demo(p.Workspace) }
+
+// DemoClaims is a demo workspace after signing in: everything it was told.
+type DemoClaims struct {
+	Workspace string
+	Name      string // the person's, for the greeting; may be ""
+	Claims    []DemoClaim
+	Algorithm string // that signed the ID token
+
+	IDTokenHeader, IDTokenPayload string // decoded, as indented JSON
+	AccessToken, RefreshToken     string
+	Expires                       string // when the access token does
+
+	Other, OtherURL string // the other workspace
+	FreshURL        string // asks for a fresh sign-in
+	SecurityURL     string // the Security tab at the provider
+	SignOutURL      string // takes the POST of the Sign out button
+}
+
+// A DemoClaim is one claim, its value as text.
+type DemoClaim struct{ Name, Value string }
+
+func (p DemoClaims) name() string         { return "demo-claims" }
+func (p DemoClaims) failed() bool         { return false }
+func (p DemoClaims) leaves() bool         { return true }
+func (p DemoClaims) title(v *view) string { return v.demo(p.Workspace) }
+
+// DemoError is a demo workspace after the provider answered with an error.
+type DemoError struct {
+	Workspace         string
+	Code, Description string
+	SignInURL         string // tries again
+	HomeURL           string
+}
+
+func (p DemoError) name() string         { return "demo-error" }
+func (p DemoError) failed() bool         { return true }
+func (p DemoError) leaves() bool         { return true }
+func (p DemoError) title(v *view) string { return v.demo(p.Workspace) }
+
+func (v *view) demo(workspace string) string {
+	s, err := v.T("demo.page", "workspace", workspace)
+	if err != nil {
+		return workspace
+	}
+	return s
+}
