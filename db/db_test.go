@@ -818,6 +818,40 @@ func TestSoft(t *testing.T) {
 	})
 }
 
+// synchronous is how SQLite treats the commit of a write made with ctx:
+// 2 is FULL, 1 is NORMAL.
+func synchronous(t *testing.T, d *db.DB, ctx context.Context) (n int) {
+	t.Helper()
+	if err := d.Returning(ctx, `PRAGMA synchronous`, nil, &n); err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+func TestOnlySoftWritesAreSoft(t *testing.T) {
+	d := open(t, "sqlite")
+	soft := db.Soft(ctx)
+	for i, c := range []struct {
+		ctx  context.Context
+		want int
+	}{{ctx, 2}, {soft, 1}, {soft, 1}, {ctx, 2}, {ctx, 2}, {soft, 1}} {
+		if got := synchronous(t, d, c.ctx); got != c.want {
+			t.Errorf("write %d: synchronous = %d, want %d", i, got, c.want)
+		}
+	}
+	// One that is not soft makes its whole batch wait for the disk.
+	crowd(t, d, 20, func(i int) error {
+		ctx := soft
+		if i == 11 {
+			ctx = context.Background()
+		}
+		if got := synchronous(t, d, ctx); got != 2 {
+			t.Errorf("write %d in company: synchronous = %d, want 2", i, got)
+		}
+		return nil
+	})
+}
+
 func TestTimes(t *testing.T) {
 	at := time.Date(2026, 2, 28, 23, 59, 59, 123456789, time.FixedZone("x", 3600))
 	if got := db.Time(db.Micros(at)); !got.Equal(at.Truncate(time.Microsecond)) || got.Location() != time.UTC {

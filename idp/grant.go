@@ -241,9 +241,6 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 	if scope != "" {
 		g.scope = scope
 	}
-	if !g.has("openid") || !slices.Contains(c.GrantTypes, grantRefresh) {
-		return nil, errInvalidGrant
-	}
 	return g, nil
 }
 
@@ -298,7 +295,8 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 	return fmt.Errorf("%w (the refresh token was used before, its grant has ended)", errInvalidGrant)
 }
 
-// narrower refuses a scope that goes beyond the grant's (RFC 6749 6).
+// narrower refuses a scope that goes beyond the grant's (RFC 6749 6), or that
+// leaves out openid: every answer here has an ID token.
 func (s *Server) narrower(ctx context.Context, id, scope string) error {
 	var granted string
 	err := s.db.QueryRow(ctx, `SELECT scope FROM grants WHERE id = $1`, id).Scan(&granted)
@@ -308,8 +306,11 @@ func (s *Server) narrower(ctx context.Context, id, scope string) error {
 	if err != nil {
 		return fmt.Errorf("reading a grant: %w", err)
 	}
-	has := strings.Fields(granted)
-	for _, one := range strings.Fields(scope) {
+	has, wanted := strings.Fields(granted), strings.Fields(scope)
+	if !slices.Contains(wanted, "openid") {
+		return &oauthError{"invalid_scope", "scope has to contain openid"}
+	}
+	for _, one := range wanted {
 		if !slices.Contains(has, one) {
 			return &oauthError{"invalid_scope", "scope goes beyond what was granted"}
 		}

@@ -88,6 +88,13 @@ func New(d *db.DB, ring *secret.Ring, accounts *account.Store, sessions *session
 	return s, nil
 }
 
+// Load reads the clients and signing keys, so that a provider with other
+// encryption keys than its database's says so at its start and not to the first person.
+func (s *Server) Load(ctx context.Context) error {
+	_, err := s.state.get(ctx)
+	return err
+}
+
 // The paths of the protocol.
 const (
 	pathDiscovery  = "/.well-known/openid-configuration"

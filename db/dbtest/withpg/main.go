@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 const variable = "HARMONY_ID_TEST_POSTGRES"
@@ -58,8 +59,14 @@ func run(args []string) (code int, err error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	parent, look := os.Getppid(), time.NewTicker(time.Second)
+	defer look.Stop()
 	for {
 		select {
+		case <-look.C: // "go run" passes no SIGTERM on: it just dies
+			if os.Getppid() != parent {
+				_ = cmd.Process.Signal(syscall.SIGTERM)
+			}
 		case s := <-signals:
 			_ = cmd.Process.Signal(s) // it may have ended by itself
 		case err := <-ended:

@@ -1,0 +1,33 @@
+GO   ?= go
+LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: test
+test: tools check ## Everything that CI does, on SQLite, PostgreSQL and in Chromium
+	$(GO) run ./db/dbtest/withpg -- $(GO) test -race -timeout 20m ./...
+
+.PHONY: check
+check: ## The tests' quick half: format, vet, go.mod, linters
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "gofmt would change:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	$(LINT) run ./...
+
+.PHONY: tools
+tools: ## Install what the tests need and this machine lacks
+	@sh tools/install.sh
+
+.PHONY: bench
+bench: ## Processor time of the database's operations
+	$(GO) run ./db/dbtest/withpg -- $(GO) test -run '^$$' -bench . ./db
+
+.PHONY: build
+build: ## bin/harmony-id, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/harmony-id ./cmd/harmony-id
+
+.PHONY: dev
+dev: ## The provider and two demo workspaces on this machine
+	$(GO) run ./cmd/harmony-id dev
+
+.PHONY: help
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile

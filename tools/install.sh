@@ -1,0 +1,62 @@
+#!/bin/sh
+# Installs what the tests need and this machine lacks: PostgreSQL, Chromium,
+# Node.js with npm, on Linux a C compiler (for the race detector), and the
+# commands named as arguments. It is quiet when nothing is missing.
+set -eu
+
+has() { command -v "$1" >/dev/null 2>&1; }
+is() { for file; do if [ -x "$file" ]; then return 0; fi; done; return 1; }
+
+# What is missing, each as its name in the list of the platform below.
+missing() {
+	for command; do has "$command" || echo "$command"; done
+	[ "$(uname)" = Darwin ] || has cc || has gcc || has clang || echo cc
+	[ -n "${HARMONY_ID_TEST_POSTGRES:-}" ] || has initdb ||
+		is /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
+			/opt/homebrew/opt/postgresql@*/bin/initdb /usr/local/opt/postgresql@*/bin/initdb || echo postgresql
+	[ -n "${HARMONY_ID_TEST_CHROMIUM:-}" ] ||
+		has chromium || has chromium-browser || has google-chrome || has google-chrome-stable ||
+		is "/Applications/Chromium.app/Contents/MacOS/Chromium" \
+			"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" || echo chromium
+	has node || echo nodejs
+	has npm || echo npm
+}
+
+want=$(missing "$@")
+[ -n "$want" ] || exit 0
+echo "The tests need and this machine lacks:" $want
+
+if has apt-get; then
+	root=
+	if [ "$(id -u)" != 0 ]; then
+		has sudo || { echo "Run this as root, or install sudo." >&2; exit 1; }
+		root=sudo
+	fi
+	install() { $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null; }
+	packages=
+	for name in $want; do
+		case $name in
+		cc) packages="$packages gcc libc6-dev" ;;
+		npm) ;; # some builds of nodejs bring it along, and then refuse Debian's
+		*) packages="$packages $name" ;;
+		esac
+	done
+	$root apt-get update -q
+	[ -z "$packages" ] || install $packages
+	has npm || install npm
+elif has brew; then
+	for name in $want; do
+		case $name in
+		postgresql) brew install postgresql@17 ;;
+		chromium) brew install --cask google-chrome ;;
+		nodejs | npm) brew install node ;;
+		*) brew install "$name" ;;
+		esac
+	done
+else
+	echo "There is neither apt-get nor brew to install them with: install them and run this again." >&2
+	exit 1
+fi
+
+want=$(missing "$@")
+[ -z "$want" ] || { echo "Still missing after the installation:" $want >&2; exit 1; }
