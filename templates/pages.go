@@ -167,6 +167,7 @@ func (p Security) Initials() string { return initials(p.Name, p.Email) }
 type DemoHome struct {
 	Workspace string
 	SignInURL string
+	SignedOut bool // just now
 }
 
 func (p DemoHome) name() string         { return "demo-home" }
@@ -177,9 +178,10 @@ func (p DemoHome) title(v *view) string { return v.demo(p.Workspace) }
 // DemoClaims is a demo workspace after signing in: everything it was told.
 type DemoClaims struct {
 	Workspace string
-	Name      string // the person's, for the greeting; may be ""
-	Claims    []DemoClaim
-	Algorithm string // that signed the ID token
+	Name      string      // the person's, for the greeting; may be ""
+	Claims    []DemoClaim // of the ID token
+	UserInfo  []DemoClaim // of the userinfo endpoint
+	Algorithm string      // that signed the ID token
 
 	IDTokenHeader, IDTokenPayload string // decoded, as indented JSON
 	AccessToken, RefreshToken     string
@@ -187,6 +189,7 @@ type DemoClaims struct {
 
 	Other, OtherURL string // the other workspace
 	FreshURL        string // asks for a fresh sign-in
+	RefreshURL      string // takes the POST of the Refresh button
 	SecurityURL     string // the Security tab at the provider
 	SignOutURL      string // takes the POST of the Sign out button
 }

@@ -107,6 +107,11 @@ func (x *exchange) fail(r *http.Request, err error) {
 	if x.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer is sent: cut the connection
 	}
+	x.answer(r, e)
+}
+
+// answer shows e to whoever asked.
+func (x *exchange) answer(r *http.Request, e *Error) {
 	if e.RetryAfter > 0 {
 		x.Header().Set("Retry-After", strconv.Itoa(e.seconds()))
 	}

@@ -195,7 +195,7 @@ func (x *exchange) end() {
 	if p != nil && p != http.ErrAbortHandler {
 		x.logError(slog.LevelError, "panic", slog.String("error", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 		if x.status == 0 {
-			x.fail(x.request, &Error{Status: http.StatusInternalServerError})
+			x.answer(x.request, &Error{Status: http.StatusInternalServerError})
 			p = nil
 		} else {
 			p = http.ErrAbortHandler // half an answer is sent: cut the connection

@@ -1,0 +1,541 @@
+package templates
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+var someLinks = Links{Support: "https://help.example/", Privacy: "https://example.com/privacy", Terms: "https://example.com/terms"}
+
+// everyPage is each page in each of its states. Words that are data, not copy,
+// have no letters (see TestNoHardCodedText).
+func everyPage() map[string]Page {
+	pages := map[string]Page{
+		"sign in":                       SignIn{},
+		"sign in, for a workspace":      SignIn{Workspace: "1", To: "/2", AnyOrigin: true},
+		"sign in, with a hint":          SignIn{Workspace: "1", Email: "3@4.5"},
+		"confirm":                       SignIn{Fixed: true, Workspace: "1", Name: "6 7", Email: "3@4.5", OtherURL: "/8"},
+		"confirm, nobody's name":        SignIn{Fixed: true, Email: "3@4.5"},
+		"message":                       Message{Status: 200, Title: "1", Text: "2"},
+		"message, with everything":      Message{Status: 400, Title: "link_broken.title", Text: "link_broken.text", Wait: 90, Action: "error.home", ActionURL: "/1", Reference: "2-3"},
+		"message, wrong site":           Message{Status: 421, Site: "1", ActionURL: "https://1/"},
+		"message, a status of no words": Message{Status: 418},
+		"message, a worse one":          Message{Status: 599},
+		"sign out":                      SignOut{Action: "/1"},
+		"sign out, with everything":     SignOut{Name: "1 2", Email: "3@4.5", Workspaces: []string{"6", "7"}, Fields: []Field{{"8", "9"}}, Action: "/10", StayURL: "/11", AnyOrigin: true},
+		"signed out":                    SignedOut{SignInURL: "/1"},
+		"signed out, with workspaces":   SignedOut{SignInURL: "/1", Workspaces: []string{"2", "3"}},
+		"security":                      Security{Name: "1 2", Email: "3@4.5", Method: "password"},
+		"security, nobody's name":       Security{Email: "3@4.5", Method: "google"},
+		"demo home":                     DemoHome{Workspace: "1", SignInURL: "/2"},
+		"demo home, signed out":         DemoHome{Workspace: "1", SignInURL: "/2", SignedOut: true},
+		"demo claims": DemoClaims{Workspace: "1", Name: "2", Claims: []DemoClaim{{"iss", "3"}, {"4", "5"}}, Algorithm: "6",
+			IDTokenHeader: "{}", IDTokenPayload: "[]", AccessToken: "7", RefreshToken: "8", Expires: "9",
+			Other: "10", OtherURL: "/11", FreshURL: "/12", SecurityURL: "/13", SignOutURL: "/14",
+			UserInfo: []DemoClaim{{"sub", "15"}, {"16", "17"}}, RefreshURL: "/18"},
+		"demo claims, the least": DemoClaims{Workspace: "1", SignOutURL: "/2"},
+		"demo error":             DemoError{Workspace: "1", Code: "2", Description: "3", SignInURL: "/4", HomeURL: "/5"},
+	}
+	for _, e := range []string{Wrong, Throttled, TooLong, Busy} {
+		pages["sign in, "+e] = SignIn{Workspace: "1", Email: "3@4.5", Error: e, Wait: 42}
+		pages["confirm, "+e] = SignIn{Fixed: true, Email: "3@4.5", OtherURL: "/8", Error: e, Wait: 1}
+	}
+	for key := range english().Text {
+		var status int
+		if n, _ := fmt.Sscanf(key, "error.%d.title", &status); n == 1 {
+			pages[fmt.Sprint("message ", status)] = Message{Status: status, Site: "1", Reference: "2"}
+		}
+	}
+	return pages
+}
+
+func render(t *testing.T, r Renderer, p Page) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Render(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A node is an element or a run of text.
+type node struct {
+	name  string // "" for text
+	text  string
+	attrs map[string]string
+	in    []string // the elements around it
+}
+
+var void = []string{"meta", "link", "input", "br", "img"}
+
+// parse reads HTML as strictly as a validator does: every element is closed
+// in its turn, every attribute stands there once.
+func parse(t *testing.T, page string) []node {
+	t.Helper()
+	if !strings.HasPrefix(page, "<!doctype html>\n") {
+		t.Error("no doctype")
+	}
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Strict = false
+	d.Entity = xml.HTMLEntity
+	var nodes []node
+	var stack []string
+	for {
+		token, err := d.RawToken()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			attrs := make(map[string]string)
+			for _, a := range token.Attr {
+				if _, twice := attrs[a.Name.Local]; twice {
+					t.Errorf("<%s> has %s twice", token.Name.Local, a.Name.Local)
+				}
+				attrs[a.Name.Local] = a.Value
+			}
+			nodes = append(nodes, node{name: token.Name.Local, attrs: attrs, in: slices.Clone(stack)})
+			if !slices.Contains(void, token.Name.Local) {
+				stack = append(stack, token.Name.Local)
+			}
+		case xml.EndElement:
+			if slices.Contains(void, token.Name.Local) {
+				continue // the decoder's own, of a <path/>
+			}
+			if len(stack) == 0 || stack[len(stack)-1] != token.Name.Local {
+				t.Fatalf("</%s> closes %v", token.Name.Local, stack)
+			}
+			stack = stack[:len(stack)-1]
+		case xml.CharData:
+			if s := strings.TrimSpace(string(token)); s != "" {
+				nodes = append(nodes, node{text: s, in: slices.Clone(stack)})
+			}
+		}
+	}
+	if len(stack) != 0 {
+		t.Errorf("not closed: %v", stack)
+	}
+	return nodes
+}
+
+// G-1, G-4, G-7 and what a validator and a screen reader ask of every page.
+func TestPages(t *testing.T) {
+	for name, p := range everyPage() {
+		for _, links := range []Links{{}, someLinks} {
+			t.Run(name, func(t *testing.T) { checkPage(t, p, render(t, Renderer{Links: links}, p)) })
+		}
+	}
+}
+
+func checkPage(t *testing.T, p Page, page string) {
+	ids := make(map[string]string)
+	count := make(map[string]int)
+	var title string
+	nodes := parse(t, page)
+	for _, n := range nodes {
+		count[n.name]++
+		if n.name == "" && slices.Contains(n.in, "title") {
+			title = n.text
+		}
+		if id := n.attrs["id"]; id != "" {
+			if ids[id] != "" {
+				t.Errorf("id %q stands there twice", id)
+			}
+			ids[id] = n.name
+		}
+	}
+	if count["h1"] != 1 || count["main"] != 1 || count["title"] != 1 {
+		t.Errorf("%d h1, %d main, %d title, want one of each", count["h1"], count["main"], count["title"])
+	}
+	if !strings.HasSuffix(title, " – Harmony") || strings.HasPrefix(title, "Error: ") != p.failed() {
+		t.Errorf("title %q, failed %v", title, p.failed())
+	}
+	labels := make(map[string]bool)
+	for _, n := range nodes {
+		if n.name == "label" {
+			labels[n.attrs["for"]] = true
+		}
+	}
+	for _, n := range nodes {
+		for attr, value := range n.attrs {
+			if strings.HasPrefix(attr, "on") || attr == "style" {
+				t.Errorf("<%s %s>: the policy stops it", n.name, attr)
+			}
+			if attr == "href" && (value == "" || value == "#") {
+				t.Errorf("<%s> leads nowhere", n.name)
+			}
+			ref := slices.Contains([]string{"for", "aria-labelledby", "aria-describedby", "aria-controls"}, attr)
+			if target, local := strings.CutPrefix(value, "#"); attr == "href" && local {
+				ref, value = true, target
+			}
+			if ref && ids[value] == "" {
+				t.Errorf("<%s %s=%q> refers to nothing", n.name, attr, value)
+			}
+		}
+		switch n.name {
+		case "html":
+			if n.attrs["lang"] != "en" || n.attrs["dir"] != "ltr" {
+				t.Errorf("html has %v", n.attrs)
+			}
+		case "meta":
+			if strings.Contains(n.attrs["content"], "scalable") {
+				t.Error("zooming is forbidden")
+			}
+		case "form":
+			if n.attrs["method"] != "post" || n.attrs["action"] == "" {
+				t.Errorf("form has %v", n.attrs)
+			}
+		case "button":
+			if n.attrs["type"] == "" {
+				t.Error("a button has no type")
+			}
+		case "input":
+			hidden := n.attrs["type"] == "hidden" || n.attrs["aria-hidden"] == "true"
+			if !hidden && !labels[n.attrs["id"]] {
+				t.Errorf("input %q has no label", n.attrs["name"])
+			}
+			if n.attrs["autocomplete"] == "off" || n.attrs["placeholder"] != "" {
+				t.Errorf("input has %v", n.attrs)
+			}
+		case "svg":
+			if n.attrs["aria-hidden"] != "true" {
+				t.Error("a decoration is read out")
+			}
+		case "script", "link":
+			url := n.attrs["src"] + n.attrs["href"]
+			if _, ok := Static(url); !ok {
+				t.Errorf("%q is not a static file of ours", url)
+			}
+		}
+		if n.name == "" && slices.Contains(n.in, "script") {
+			t.Error("a script stands in the page")
+		}
+	}
+	if p.failed() && reflect.TypeOf(p) == reflect.TypeFor[SignIn]() {
+		i := slices.IndexFunc(nodes, func(n node) bool { return n.attrs["role"] == "alert" })
+		if i < 0 || nodes[i].attrs["tabindex"] != "-1" {
+			t.Error("no error summary that can take the focus")
+		}
+	}
+}
+
+// SI-1, SI-2: what password managers and phones need, to the letter.
+func TestSignInFields(t *testing.T) {
+	want := map[string]map[string]string{
+		"email": {
+			"class": "input", "id": "email", "name": "email", "type": "email", "autocomplete": "username webauthn", "inputmode": "email",
+			"autocapitalize": "none", "spellcheck": "false", "dir": "ltr", "required": "required", "autofocus": "autofocus",
+		},
+		"password": {
+			"class": "input", "id": "password", "name": "password", "type": "password", "autocomplete": "current-password",
+			"autocapitalize": "none", "spellcheck": "false", "enterkeyhint": "go", "required": "required",
+		},
+	}
+	for _, n := range parse(t, render(t, Renderer{}, SignIn{})) {
+		if n.name == "input" && !maps.Equal(n.attrs, want[n.attrs["name"]]) {
+			t.Errorf("got  %v\nwant %v", n.attrs, want[n.attrs["name"]])
+		}
+	}
+}
+
+func input(t *testing.T, p Page, name string) map[string]string {
+	t.Helper()
+	for _, n := range parse(t, render(t, Renderer{}, p)) {
+		if n.name == "input" && n.attrs["name"] == name {
+			return n.attrs
+		}
+	}
+	return nil
+}
+
+// G-4, SI-6, SI-7, SI-11: what is kept, where the focus is, what is blamed.
+func TestSignInStates(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		page                SignIn
+		focusEmail, focusPW bool
+		invalid             bool
+		want, not           string
+	}{
+		{"plain", SignIn{}, true, false, false, "<h1>Sign in to Harmony</h1>", "Use another account"},
+		{"hint", SignIn{Workspace: "Acme", Email: "ada@example.com"}, false, true, false, "<h1>Sign in to continue to Acme</h1>", "alert"},
+		{"wrong", SignIn{Email: "ada@example.com", Error: Wrong}, false, false, true, "Check your email and password and try again.", "attempts"},
+		{"too long", SignIn{Error: TooLong}, false, false, true, "too long", "attempts"},
+		{"throttled", SignIn{Email: "ada@example.com", Error: Throttled, Wait: 42}, false, false, false, "Too many attempts. Try again in 42 seconds.", "password and"},
+		{"throttled for long", SignIn{Error: Throttled, Wait: 841}, false, false, false, "Try again in 15 minutes.", "seconds"},
+		{"busy", SignIn{Email: "ada@example.com", Error: Busy, Wait: 1}, false, false, false, "Try again in 1 second.", "seconds"},
+		{"fixed", SignIn{Fixed: true, Workspace: "Acme", Email: "ada@example.com", OtherURL: "/login?other=1"}, false, true, false, `<a href="/login?other=1">Use another account</a>`, `type="email"`},
+		{"fixed, wrong", SignIn{Fixed: true, Email: "ada@example.com", Error: Wrong}, false, false, true, `<a href="#password">Check your password`, `type="email"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			page := html.UnescapeString(render(t, Renderer{}, c.page))
+			if !strings.Contains(page, c.want) || strings.Contains(page, c.not) {
+				t.Errorf("want %q and not %q in\n%s", c.want, c.not, page)
+			}
+			email, password := input(t, c.page, "email"), input(t, c.page, "password")
+			if email["value"] != c.page.Email {
+				t.Errorf("email is %q, want %q", email["value"], c.page.Email)
+			}
+			if _, ok := password["value"]; ok {
+				t.Error("the password came back")
+			}
+			if _, ok := email["autofocus"]; ok != c.focusEmail {
+				t.Errorf("focus on email: %v", ok)
+			}
+			if _, ok := password["autofocus"]; ok != c.focusPW {
+				t.Errorf("focus on password: %v", ok)
+			}
+			if got := password["aria-invalid"] == "true"; got != c.invalid {
+				t.Errorf("password is invalid: %v", got)
+			}
+		})
+	}
+}
+
+// B1: only where a form may end at a workspace is form-action left out.
+func TestFormsLeave(t *testing.T) {
+	for _, c := range []struct {
+		page Page
+		want bool
+	}{
+		{SignIn{}, false},
+		{SignIn{AnyOrigin: true}, true},
+		{SignOut{}, false},
+		{SignOut{AnyOrigin: true}, true},
+		{SignedOut{}, false},
+		{Message{}, false},
+		{Security{}, false},
+	} {
+		if got := FormsLeave(c.page); got != c.want {
+			t.Errorf("FormsLeave(%+v) = %v", c.page, got)
+		}
+	}
+}
+
+// G-8: with every text of the catalogue in brackets, no letter of a page
+// stands outside of them, and the direction of the language is obeyed.
+func TestNoHardCodedText(t *testing.T) {
+	pseudo := &catalogue{Lang: "en-XA", Dir: "rtl", Text: make(map[string]string)}
+	for key, text := range english().Text {
+		pseudo.Text[key] = "⟦" + regexp.MustCompile(`\{\w+\}|[*`+"`"+`]`).ReplaceAllString(text, "⟧$0⟦") + "⟧"
+	}
+	words := regexp.MustCompile(`⟦[^⟦⟧]*⟧`)
+	for name, p := range everyPage() {
+		page := render(t, Renderer{Links: someLinks, words: pseudo}, p)
+		if !strings.Contains(page, `<html lang="en-XA" dir="rtl">`) {
+			t.Errorf("%s: language or direction ignored", name)
+		}
+		for _, n := range parse(t, page) {
+			texts := []string{n.text}
+			if slices.Contains(n.in, "code") {
+				texts = nil // names of the protocol
+			}
+			for attr, value := range n.attrs {
+				if attr == "alt" || attr == "title" || attr == "aria-label" || attr == "placeholder" || strings.HasPrefix(attr, "data-") {
+					texts = append(texts, value)
+				}
+			}
+			for _, text := range texts {
+				if rest := words.ReplaceAllString(text, ""); strings.ContainsFunc(rest, unicode.IsLetter) {
+					t.Errorf("%s: %q is not in the catalogue", name, rest)
+				}
+			}
+		}
+	}
+}
+
+// Every text is used, every key that a template names exists (or TestPages
+// fails), and the copy says "email".
+func TestCatalogue(t *testing.T) {
+	var used bytes.Buffer
+	for _, dir := range []string{"html", "."} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if name := dir + "/" + e.Name(); strings.HasSuffix(name, ".html") || strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+				data, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				used.Write(data)
+			}
+		}
+	}
+	// Named in part by the code, or by handlers for a Message.
+	computed := regexp.MustCompile(`^(claim|error|method)\.|^wait\.\w+s$|^sign_in\.(throttled|too_long|busy|wrong)$|^(link_broken|sign_in_expired|cookies_blocked)\.`)
+	for key, text := range english().Text {
+		if !computed.MatchString(key) && !strings.Contains(used.String(), `"`+key+`"`) {
+			t.Errorf("%s is used nowhere", key)
+		}
+		if regexp.MustCompile(`(?i)e-mail|'|"|\.\.\.`).MatchString(text) {
+			t.Errorf("%s: %q: write email, ’, “ ” and …", key, text)
+		}
+	}
+}
+
+// WEB-03, WEB-04: nothing that a stranger chose becomes markup, a script or a
+// link that runs one, in any field of any page.
+func TestHostileStringsAreEscaped(t *testing.T) {
+	for _, evil := range []string{
+		`"><svg/onload=alert(1)>`, `</script><script>alert(1)</script>`, `javascript:alert(1)`, `{{7*7}}`, `%3Cscript%3E`, `%253Cscript%253E`,
+		`' autofocus onfocus=alert(1) x='`, "\u202e\x00\xff", `{n} *b* ` + "`c`", strings.Repeat("W", 5000),
+	} {
+		for name, p := range everyPage() {
+			hostile := reflect.New(reflect.TypeOf(p)).Elem()
+			hostile.Set(reflect.ValueOf(p))
+			poison(hostile, evil)
+			p := hostile.Interface().(Page)
+			switch q := p.(type) { // these are not free text
+			case SignIn:
+				q.Error = ""
+				p = q
+			case Security:
+				q.Method = "password"
+				p = q
+			}
+			page := render(t, Renderer{Links: Links{evil, evil, evil}}, p)
+			clean := parse(t, strings.ToValidUTF8(page, "?"))
+			for _, n := range clean {
+				if n.name == "script" && len(n.attrs) != 2 || n.attrs["onload"] != "" || n.attrs["onfocus"] != "" {
+					t.Fatalf("%s, %q: <%s %v>", name, evil, n.name, n.attrs)
+				}
+				for _, attr := range []string{"href", "action", "src"} {
+					if strings.HasPrefix(strings.ToLower(strings.TrimSpace(n.attrs[attr])), "javascript:") {
+						t.Fatalf("%s: %s=%q", name, attr, n.attrs[attr])
+					}
+				}
+				if strings.Contains(n.text, "49") {
+					t.Fatalf("%s: %q was evaluated", name, evil)
+				}
+			}
+			if strings.Contains(page, "<svg/onload") || strings.Contains(page, "<script>") {
+				t.Fatalf("%s: %q came out as it is", name, evil)
+			}
+		}
+	}
+}
+
+// poison sets every string in v to evil.
+func poison(v reflect.Value, evil string) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(evil)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			poison(v.Field(i), evil)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			poison(v.Index(i), evil)
+		}
+	}
+}
+
+// The budget of pages.md: what a phone on a slow line has to fetch.
+func TestSizes(t *testing.T) {
+	size := func(name string) int {
+		a, ok := Static(StaticURL(name))
+		if !ok {
+			t.Fatal(name)
+		}
+		return len(a.Data)
+	}
+	if n := size("app.css"); n >= 20_000 {
+		t.Errorf("app.css has %d bytes", n)
+	}
+	if n := size("app.js"); n >= 10_000 {
+		t.Errorf("app.js has %d bytes", n)
+	}
+	sum := len(render(t, Renderer{Links: someLinks}, SignIn{Workspace: "Acme", Email: "ada@example.com", Error: Wrong, To: "/authorize/resume?id=01234567890123456789012345"}))
+	for _, name := range assetNames {
+		sum += size(name)
+	}
+	if sum >= 30_000 {
+		t.Errorf("the sign-in page has %d bytes in all", sum)
+	}
+}
+
+func TestStatic(t *testing.T) {
+	css, _ := Static(StaticURL("app.css"))
+	for _, u := range regexp.MustCompile(`url\(([^)]*)\)`).FindAllSubmatch(css.Data, -1) {
+		if _, ok := Static("/static/" + string(u[1])); !ok {
+			t.Errorf("the stylesheet refers to %s", u[1])
+		}
+	}
+	if bytes.Contains(css.Data, []byte("@import")) || bytes.Contains(css.Data, []byte("//")) {
+		t.Error("the stylesheet fetches something from elsewhere")
+	}
+	for _, u := range []string{"/static/app.css", "/static/", "/static", "", "/static/../catalogue_en.json", "/static/logo.svg"} {
+		if a, ok := Static(u); ok {
+			t.Errorf("Static(%q) = %s", u, a.URL)
+		}
+	}
+}
+
+func TestInitials(t *testing.T) {
+	for _, c := range []struct{ name, email, want string }{
+		{"Ada Lovelace", "x@example.com", "AL"},
+		{"Ada King Lovelace", "x@example.com", "AL"},
+		{"ada", "x@example.com", "A"},
+		{"", "ada@example.com", "A"},
+		{"  ", "9@example.com", "9"},
+		{"Émile Zola (he)", "x@example.com", "ÉH"},
+		{"李 小龍", "x@example.com", "李小"},
+		{"\u202e<>", "", "·"},
+	} {
+		if got := initials(c.name, c.email); got != c.want {
+			t.Errorf("initials(%q, %q) = %q, want %q", c.name, c.email, got, c.want)
+		}
+	}
+}
+
+func TestMessageSaysKeyOrWords(t *testing.T) {
+	page := render(t, Renderer{}, Message{Status: 410, Title: "link_broken.title", Text: "Words of my own."})
+	if !strings.Contains(page, "This sign-in link doesn’t work</h1>") || !strings.Contains(page, "Words of my own.") {
+		t.Error(page)
+	}
+	page = render(t, Renderer{}, Message{Status: 410, Wait: 1})
+	if !strings.Contains(page, "This link has expired</h1>") || !strings.Contains(page, "Try again in 1 second.") {
+		t.Error(page)
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	var buf bytes.Buffer
+	for b.Loop() {
+		buf.Reset()
+		if err := Render(&buf, SignIn{Workspace: "Acme", Email: "ada@example.com"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestMarkup(t *testing.T) {
+	c := &catalogue{Text: map[string]string{"k": "a < *{b}* and `{c}`"}}
+	got, err := c.M("k", "b", `<i>*{c}*`, "c", "`x`")
+	if want := "a &lt; <b>&lt;i&gt;*{c}*</b> and <span class=\"mono\">`x`</span>"; string(got) != want || err != nil {
+		t.Errorf("got  %s (%v)\nwant %s", got, err, want)
+	}
+	for _, key := range []string{"k", "none"} {
+		if got, err := c.M(key, "b", "only"); err == nil {
+			t.Errorf("M(%q) = %s without its values", key, got)
+		}
+	}
+}
