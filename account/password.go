@@ -17,12 +17,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// The longest password that is taken. Whatever is longer is refused before it
-// is hashed.
-const (
-	maxPasswordRunes = 256
-	maxPasswordBytes = 1024
-)
+// The longest password that is taken, in NFC. Whatever is longer is refused
+// before it is hashed.
+const maxPasswordRunes = 256
+
+// maxTypedBytes is the longest that a keyboard can make of such a password: a
+// character has 4 bytes at most, and up to three times as many when it is
+// decomposed (Unicode Annex 15).
+const maxTypedBytes = 3 * 4 * maxPasswordRunes
 
 // params are Argon2id's (OWASP's first choice: 19 MiB, two passes, one lane).
 type params struct {
@@ -147,7 +149,7 @@ func parsePHC(phc string) (p params, salt, key []byte, err error) {
 }
 
 func tooLong(password string) bool {
-	return len(password) > maxPasswordBytes || utf8.RuneCountInString(norm.NFC.String(password)) > maxPasswordRunes
+	return len(password) > maxTypedBytes || utf8.RuneCountInString(norm.NFC.String(password)) > maxPasswordRunes
 }
 
 // contextWords are refused as the better part of a password (ASVS 6.1.2).

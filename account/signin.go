@@ -40,6 +40,7 @@ type Login struct {
 	amr    []string
 	at     time.Time
 	hash   string // the hash that was checked
+	set    int64  // when its password was set
 	rehash string // its successor, if its parameters are of yesterday
 	lanes  []lane // given back once the person is in
 	device Device
@@ -61,11 +62,11 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 		canonical = "" // nobody's address, and one throttle for all such
 	}
 	var (
-		hash     sql.NullString
-		disabled sql.NullInt64
+		hash          sql.NullString
+		set, disabled sql.NullInt64
 	)
-	err := s.db.QueryRow(ctx, `SELECT id, email, password_hash, disabled_at FROM users WHERE email = $1`, canonical).
-		Scan(&l.userID, &l.email, &hash, &disabled)
+	err := s.db.QueryRow(ctx, `SELECT id, email, password_hash, password_changed_at, disabled_at FROM users WHERE email = $1`, canonical).
+		Scan(&l.userID, &l.email, &hash, &set, &disabled)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("finding who signs in: %w", err)
 	}
@@ -86,7 +87,7 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 	if !right {
 		return nil, ErrWrong
 	}
-	l.hash, l.at = hash.String, time.Now()
+	l.hash, l.set, l.at = hash.String, set.Int64, time.Now()
 	if stale {
 		if l.rehash, err = s.hasher.hash(ctx, a.Password); err != nil {
 			return nil, err
@@ -113,16 +114,24 @@ func (s *Store) Complete(ctx context.Context, l *Login, old string) (in *Session
 	}
 	err = s.db.Tx(write, func(tx *db.Tx) error {
 		in = &Session{UserID: l.userID, Email: l.email, AuthTime: db.Time(at), AMR: l.amr, ACR: ACR1FA, CreatedAt: now.UTC(), SeenAt: now.UTC()}
+		hash := l.hash
 		if l.rehash != "" {
-			// Loses against a change of the password or another sign-in that did the same.
+			// Loses against a change of the password, which is wrong then, and against
+			// another sign-in that did the same, after which it is still the one that was checked.
 			n, err := tx.Exec(ctx, `UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3`, l.rehash, l.userID, l.hash)
 			if err != nil {
 				return err
 			}
 			if n == 1 {
-				l.hash = l.rehash
-			} else if err := tx.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1 AND password_changed_at < $2`, l.userID, at).Scan(&l.hash); err != nil {
-				return ErrWrong
+				hash = l.rehash
+			} else {
+				err := tx.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1 AND password_changed_at = $2`, l.userID, l.set).Scan(&hash)
+				if errors.Is(err, sql.ErrNoRows) {
+					return ErrWrong
+				}
+				if err != nil {
+					return err
+				}
 			}
 		}
 		if old != "" {
@@ -133,7 +142,7 @@ func (s *Store) Complete(ctx context.Context, l *Login, old string) (in *Session
 				AND EXISTS (SELECT 1 FROM users WHERE id = $10 AND disabled_at IS NULL AND password_hash = $12)
 				RETURNING id, created_at`,
 				[]any{secret.Hash(token), at, amr, in.ACR, l.device.Address, l.device.UserAgent, db.Micros(now), expires,
-					secret.Hash(old), l.userID, db.Micros(now.Add(-s.cfg.SessionIdle)), l.hash}, &in.ID, &created)
+					secret.Hash(old), l.userID, db.Micros(now.Add(-s.cfg.SessionIdle)), hash}, &in.ID, &created)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
@@ -152,7 +161,7 @@ func (s *Store) Complete(ctx context.Context, l *Login, old string) (in *Session
 				SELECT $1, $2, id, $3, $4, $5, $6, $7,
 					$8, $8, $9
 				FROM users WHERE id = $10 AND disabled_at IS NULL AND password_hash = $11`,
-				in.ID, secret.Hash(token), at, amr, in.ACR, l.device.Address, l.device.UserAgent, db.Micros(now), expires, l.userID, l.hash)
+				in.ID, secret.Hash(token), at, amr, in.ACR, l.device.Address, l.device.UserAgent, db.Micros(now), expires, l.userID, hash)
 			if err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package idp
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
@@ -18,7 +19,7 @@ import (
 )
 
 // A code and a refresh token name their grant and prove it: prefix, the grant's
-// id, an underscore, 256 random bits. The database has their SHA-256.
+// id, an underscore, 256 bits that nobody can guess. The database has their SHA-256.
 const (
 	codePrefix    = "hac_"
 	refreshPrefix = "hrt_"
@@ -110,7 +111,7 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 	}
 	now := time.Now()
 	g := &grant{id: id}
-	refresh := newHandle(refreshPrefix, id)
+	refresh := s.newRefreshToken(id)
 	var (
 		amr, registered, challenge string
 		authTime, created          int64
@@ -209,7 +210,7 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 		return nil, errInvalidGrant
 	}
 	if scope != "" {
-		if err := s.narrower(ctx, id, scope); err != nil {
+		if err := s.narrower(ctx, c, id, token, scope); err != nil {
 			return nil, err
 		}
 	}
@@ -239,17 +240,50 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 	}
 	g.amr, g.authTime = strings.Fields(amr), db.Time(authTime)
 	if scope != "" {
-		g.scope = scope
+		asked := strings.Fields(scope)
+		g.scope = strings.Join(slices.DeleteFunc(strings.Fields(g.scope), func(s string) bool { return !slices.Contains(asked, s) }), " ")
 	}
 	return g, nil
+}
+
+// A refresh token's 256 bits are 128 that are random and a MAC over them and the
+// grant's id: one that was given up can be told from one that was made up.
+const refreshRandom = 16
+
+func (s *Server) newRefreshToken(id string) string {
+	random := make([]byte, refreshRandom)
+	rand.Read(random)
+	return refreshToken(id, random, s.refreshMACs(id, random)[0])
+}
+
+func refreshToken(id string, random, mac []byte) string {
+	return refreshPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(slices.Concat(random, mac))
+}
+
+func (s *Server) refreshMACs(id string, random []byte) [][]byte {
+	macs := s.ring.MACs("refresh token", append([]byte(id), random...))
+	for i := range macs {
+		macs[i] = macs[i][:refreshRandom]
+	}
+	return macs
+}
+
+// madeHere reports whether a token of this grant is one that we gave out, once.
+func (s *Server) madeHere(id, token string) bool {
+	b, err := base64.RawURLEncoding.DecodeString(token[len(refreshPrefix)+grantIDLen+1:])
+	if err != nil || len(b) != 2*refreshRandom {
+		return false
+	}
+	return slices.ContainsFunc(s.refreshMACs(id, b[:refreshRandom]), func(mac []byte) bool { return equal(mac, b[refreshRandom:]) })
 }
 
 // successors are the tokens that a refresh token of a public client may have been
 // exchanged for: one for each key of the ring, today's first.
 func (s *Server) successors(id, token string) []string {
 	var out []string
-	for _, mac := range s.ring.MACs("refresh token", []byte(token)) {
-		out = append(out, refreshPrefix+id+"_"+base64.RawURLEncoding.EncodeToString(mac))
+	for i, mac := range s.ring.MACs("refresh token's successor", []byte(token)) {
+		random := mac[:refreshRandom]
+		out = append(out, refreshToken(id, random, s.refreshMACs(id, random)[i]))
 	}
 	return out
 }
@@ -257,7 +291,7 @@ func (s *Server) successors(id, token string) []string {
 // renewAgain is for a refresh token of a public client that is not the current
 // one. Within the grace it gets the successor that it was exchanged for.
 // After that somebody uses a token that was given up, and the grant ends
-// (ASVS 10.4.5).
+// (ASVS 10.4.5). A string that merely names a grant ends nothing.
 func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, amr *string) error {
 	var current, prev []byte
 	var rotated sql.NullInt64
@@ -279,6 +313,8 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 				return nil
 			}
 		}
+	case !equal(h, prev) && !s.madeHere(g.id, token):
+		return sql.ErrNoRows
 	}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL`, db.Micros(now), g.id)
@@ -296,20 +332,23 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 }
 
 // narrower refuses a scope that goes beyond the grant's (RFC 6749 6), or that
-// leaves out openid: every answer here has an ID token.
-func (s *Server) narrower(ctx context.Context, id, scope string) error {
+// leaves out openid: every answer here has an ID token. It says so before the
+// token is exchanged for another, and to nobody but the token's client.
+func (s *Server) narrower(ctx context.Context, c *Client, id, token, scope string) error {
+	wanted := strings.Fields(scope)
+	if !slices.Contains(wanted, "openid") {
+		return &oauthError{"invalid_scope", "scope has to contain openid"}
+	}
 	var granted string
-	err := s.db.QueryRow(ctx, `SELECT scope FROM grants WHERE id = $1`, id).Scan(&granted)
+	err := s.db.QueryRow(ctx, `SELECT scope FROM grants WHERE id = $1 AND client_id = $2 AND (refresh_hash = $3 OR prev_refresh_hash = $3)`,
+		id, c.ID, secret.Hash(token)).Scan(&granted)
 	if errors.Is(err, sql.ErrNoRows) {
-		return errInvalidGrant
+		return nil // what is wrong with the token is for renew to find
 	}
 	if err != nil {
 		return fmt.Errorf("reading a grant: %w", err)
 	}
-	has, wanted := strings.Fields(granted), strings.Fields(scope)
-	if !slices.Contains(wanted, "openid") {
-		return &oauthError{"invalid_scope", "scope has to contain openid"}
-	}
+	has := strings.Fields(granted)
 	for _, one := range wanted {
 		if !slices.Contains(has, one) {
 			return &oauthError{"invalid_scope", "scope goes beyond what was granted"}
@@ -335,7 +374,7 @@ func (s *Server) newAccessToken(g *grant, now time.Time) (token string, ends tim
 func (s *Server) openAccessToken(token string, now time.Time) (grantID, scope string, ok bool) {
 	const most = 1024
 	rest, ok := strings.CutPrefix(token, accessPrefix)
-	if !ok || len(rest) > most {
+	if !ok || len(rest) > most || strings.ContainsAny(rest, "\r\n") { // which the decoder would skip
 		return "", "", false
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(rest)

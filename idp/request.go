@@ -163,8 +163,8 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	r.Nonce = q.Get("nonce")
 
 	asked := strings.Fields(q.Get("scope"))
-	if !slices.Contains(asked, "openid") {
-		return refuse("invalid_scope", "scope has to contain openid")
+	if !slices.Contains(asked, "openid") || !slices.Contains(r.client.Scopes, "openid") {
+		return refuse("invalid_scope", "scope has to contain openid, and the client has to be allowed it")
 	}
 	r.Scope = r.client.allowed(asked)
 
@@ -197,11 +197,12 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 		r.Prompt = "select_account"
 	}
 	if v := q.Get("max_age"); v != "" {
-		n, err := strconv.ParseInt(v, 10, 32)
-		if err != nil || n < 0 {
+		n, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
 			return refuse("invalid_request", "max_age is not a number of seconds")
 		}
-		r.MaxAge = &n
+		seconds := int64(n)
+		r.MaxAge = &seconds
 	}
 	if v := q.Get("id_token_hint"); v != "" {
 		sub, err := hint(v, r.ClientID)
@@ -238,10 +239,11 @@ func (c *Client) allowed(asked []string) string {
 // text reports whether both engines keep s as it is.
 func text(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
-// sha256Text reports whether s is 32 bytes in base64url without padding.
+// sha256Text reports whether s is 32 bytes in base64url without padding. (Its
+// length, too, for the decoder skips line breaks.)
 func sha256Text(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil && len(b) == 32
+	return err == nil && len(b) == 32 && len(s) == 43
 }
 
 // short is s cut to what a log line may carry.

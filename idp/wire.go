@@ -116,15 +116,16 @@ func checkTokenRequest(r *http.Request) *oauthError {
 		if f.Has("client_secret") || f.Has("client_assertion") {
 			return &oauthError{"invalid_request", "a client authenticates in one way only"}
 		}
-		id, _, ok := r.BasicAuth()
-		if !ok {
+		id, password, ok := r.BasicAuth()
+		plain, err := url.QueryUnescape(id)
+		if _, bad := url.QueryUnescape(password); !ok || err != nil || bad != nil {
 			return errInvalidClient
 		}
-		if plain, err := url.QueryUnescape(id); f.Has("client_id") && (err != nil || plain != f.Get("client_id")) {
+		if f.Has("client_id") && plain != f.Get("client_id") {
 			return &oauthError{"invalid_request", "two different client ids"}
 		}
-	} else if f.Get("client_id") == "" {
-		return errInvalidClient
+	} else if f.Get("client_id") == "" || f.Has("client_assertion") || f.Has("client_assertion_type") {
+		return errInvalidClient // no client is registered for assertions
 	}
 	switch f.Get("grant_type") {
 	case "":

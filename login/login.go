@@ -69,8 +69,7 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 	}
 	p := form(to, pending)
 	if in != nil && !another {
-		p.Fixed, p.Name, p.Email = true, in.Name, in.Email
-		p.OtherURL = "/login?" + url.Values{"to": {to}, "another": {"1"}}.Encode()
+		fix(&p, in)
 	}
 	return web.Show(w, r, http.StatusOK, p)
 }
@@ -102,6 +101,9 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	p := form(to, pending)
 	p.Email = r.PostForm.Get("email")
+	if in, err := h.Sessions.In(r); err == nil && pending != nil && pending.Again && in.Email == p.Email {
+		fix(&p, in)
+	}
 	status := http.StatusUnprocessableEntity
 	throttled, _ := errors.AsType[*account.ThrottledError](err)
 	switch {
@@ -140,6 +142,12 @@ func local(to string) string {
 		return path
 	}
 	return home
+}
+
+// fix makes it the form of the person whose session it is.
+func fix(p *templates.SignIn, in *account.Session) {
+	p.Fixed, p.Name, p.Email = true, in.Name, in.Email
+	p.OtherURL = "/login?" + url.Values{"to": {p.To}, "another": {"1"}}.Encode()
 }
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

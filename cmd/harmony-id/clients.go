@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/harmony/id/idp"
+)
+
+// A clientResult is a workspace in results. The names are those of client
+// metadata (RFC 7591 section 2, OpenID Connect Registration section 2).
+type clientResult struct {
+	ClientID               string   `json:"client_id" help:"the workspace's id"`
+	ClientSecret           string   `json:"client_secret,omitempty" help:"its secret; in the results of create and rotate-secret alone, and absent for a public client"`
+	ClientName             string   `json:"client_name" help:"name that people see"`
+	RedirectURIs           []string `json:"redirect_uris" help:"where people may come back to"`
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris" help:"where people may come back to after signing out"`
+	AuthMethod             string   `json:"token_endpoint_auth_method" help:"client_secret_basic, client_secret_post or none"`
+	IDTokenAlg             string   `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
+	RequirePKCE            bool     `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
+	GrantTypes             []string `json:"grant_types" help:"what it may use the token endpoint for"`
+	Scope                  string   `json:"scope" help:"what it may ask for, with spaces between"`
+	CreatedAt              stamp    `json:"created_at" help:"when it was registered"`
+	DisabledAt             stamp    `json:"disabled_at" help:"since when it is refused; null: it is not"`
+}
+
+func resultOfClient(c *idp.Client, secret string) clientResult {
+	return clientResult{
+		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
+		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
+		AuthMethod: c.AuthMethod, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE,
+		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "),
+		CreatedAt: stamp(c.CreatedAt), DisabledAt: stamp(c.DisabledAt),
+	}
+}
+
+// list is s, never null in JSON.
+func list(s []string) []string { return append([]string{}, s...) }
+
+func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
+	r := resultOfClient(c, secret)
+	if o.Output == "json" {
+		return writeJSON(p.stdout, r)
+	}
+	if secret != "" {
+		fmt.Fprintln(p.stderr, "harmony-id: this is the only time that the secret is shown.")
+	}
+	return writeFacts(p.stdout, [][2]string{
+		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
+		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
+		{"Authenticates by", r.AuthMethod}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)},
+		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope},
+		{"Created", r.CreatedAt.String()}, {"Disabled", r.DisabledAt.String()},
+	})
+}
+
+// withClients runs one act on the register of workspaces.
+func (p *program) withClients(ctx context.Context, s databaseSettings, use databaseUse, act func(*idp.Clients) error) (err error) {
+	d, err := p.openDatabase(ctx, s, use)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return act(idp.NewClients(d))
+}
+
+type clientCreate struct {
+	Name                  string   `required:"" placeholder:"NAME" help:"Name that people see on the sign-in page."`
+	RedirectURI           []string `name:"redirect-uri" required:"" sep:"none" placeholder:"URI" help:"Where people may come back to; compared letter by letter. May be repeated."`
+	PostLogoutRedirectURI []string `name:"post-logout-redirect-uri" sep:"none" placeholder:"URI" help:"Where people may come back to after signing out. May be repeated."`
+	ID                    string   `placeholder:"ID" help:"client_id; made up if absent."`
+	SecretStdin           bool     `help:"Read the secret from standard input, one line, in place of making one."`
+	Public                bool     `help:"The workspace cannot keep a secret (browser, phone, desktop): --auth-method none."`
+	AuthMethod            string   `enum:"client_secret_basic,client_secret_post,none," default:"" placeholder:"METHOD" help:"How it proves itself: client_secret_basic (default), client_secret_post or none."`
+	IDTokenAlg            string   `name:"id-token-alg" enum:"ES256,RS256,EdDSA" default:"ES256" placeholder:"ALG" help:"Signature of its ID tokens: ES256 (default), RS256 or EdDSA."`
+	RequirePKCE           bool     `name:"require-pkce" default:"true" negatable:"" help:"Refuse sign-ins without PKCE. Only a workspace with a secret may do without (--require-pkce=false)."`
+
+	outputFlag
+	databaseSettings
+}
+
+// Help shows an example.
+func (clientCreate) Help() string {
+	return example(`harmony-id client create --name Acme --redirect-uri https://acme.example.com/callback`)
+}
+
+// Run registers the workspace and shows its secret, this once.
+func (c clientCreate) Run(ctx context.Context, p *program) error {
+	method := c.AuthMethod
+	switch {
+	case c.Public && method != "" && method != idp.AuthNone:
+		return usagef("--public and --auth-method %s do not fit together: leave one out", method)
+	case c.Public:
+		method = idp.AuthNone
+	case method == "":
+		method = idp.AuthBasic
+	}
+	if method == idp.AuthNone && c.SecretStdin {
+		return usagef("a public client has no secret: leave out --secret-stdin, or --public")
+	}
+	if method == idp.AuthNone && !c.RequirePKCE {
+		return usagef("a public client is safe with PKCE alone: leave out --require-pkce=false")
+	}
+	secret := ""
+	if c.SecretStdin {
+		var err error
+		if secret, err = p.secretLine("--secret-stdin"); err != nil {
+			return err
+		}
+	}
+	return p.withClients(ctx, c.databaseSettings, useOrMake, func(clients *idp.Clients) error {
+		made, shown, err := clients.Create(ctx, idp.Client{
+			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI,
+			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE,
+		}, secret, operator().Name)
+		if err != nil {
+			return err
+		}
+		return c.outputFlag.client(p, made, shown)
+	})
+}
+
+type clientList struct {
+	outputFlag
+	databaseSettings
+}
+
+// Help shows an example.
+func (clientList) Help() string { return example(`harmony-id client list -o json`) }
+
+// Run lists the workspaces.
+func (c clientList) Run(ctx context.Context, p *program) error {
+	return p.withClients(ctx, c.databaseSettings, useExisting, func(clients *idp.Clients) error {
+		all, err := clients.List(ctx)
+		if err != nil {
+			return err
+		}
+		results := make([]clientResult, 0, len(all))
+		rows := make([][]string, 0, len(all))
+		for _, client := range all {
+			r := resultOfClient(client, "")
+			results = append(results, r)
+			rows = append(rows, []string{r.ClientID, r.ClientName, r.AuthMethod, r.IDTokenAlg, strings.Join(r.RedirectURIs, " "), r.CreatedAt.String()})
+		}
+		if c.Output == "json" {
+			return writeJSON(p.stdout, results)
+		}
+		return writeTable(p.stdout, []string{"CLIENT_ID", "NAME", "AUTHENTICATES BY", "ID TOKENS", "REDIRECT URIS", "CREATED"}, rows)
+	})
+}
+
+// whichClient names one workspace.
+type whichClient struct {
+	Client string `arg:"" placeholder:"CLIENT_ID" help:"The workspace's client_id."`
+
+	outputFlag
+	databaseSettings
+}
+
+// with finds the workspace, does something to it and shows it.
+func (c whichClient) with(ctx context.Context, p *program, act func(*idp.Clients, *idp.Client) (secret string, err error)) error {
+	return p.withClients(ctx, c.databaseSettings, useExisting, func(clients *idp.Clients) error {
+		client, err := clients.Get(ctx, c.Client)
+		if errors.Is(err, idp.ErrNotFound) {
+			return fmt.Errorf("%w: %s", err, c.Client)
+		}
+		if err != nil {
+			return err
+		}
+		secret, err := act(clients, client)
+		if err != nil {
+			return err
+		}
+		return c.outputFlag.client(p, client, secret)
+	})
+}
+
+type clientShow struct{ whichClient }
+
+// Help shows an example.
+func (clientShow) Help() string { return example(`harmony-id client show acme`) }
+
+// Run shows the workspace.
+func (c clientShow) Run(ctx context.Context, p *program) error {
+	return c.with(ctx, p, func(*idp.Clients, *idp.Client) (string, error) { return "", nil })
+}
+
+type clientDelete struct {
+	whichClient
+	confirmFlag
+}
+
+// Help shows an example.
+func (clientDelete) Help() string { return example(`harmony-id client delete acme --yes`) }
+
+// Run deletes the workspace and shows what it was.
+func (c clientDelete) Run(ctx context.Context, p *program) error {
+	return c.with(ctx, p, func(clients *idp.Clients, client *idp.Client) (string, error) {
+		if err := p.confirm(c.Yes, "Deleting the workspace "+client.ID); err != nil {
+			return "", err
+		}
+		return "", clients.Delete(ctx, client.ID, operator().Name)
+	})
+}
+
+type clientRotate struct {
+	whichClient
+	confirmFlag
+
+	SecretStdin bool `help:"Read the new secret from standard input, one line, in place of making one."`
+}
+
+// Help shows an example.
+func (clientRotate) Help() string { return example(`harmony-id client rotate-secret acme --yes`) }
+
+// Run replaces the secret and shows the new one, this once.
+func (c clientRotate) Run(ctx context.Context, p *program) error {
+	secret := ""
+	if c.SecretStdin {
+		if !c.Yes {
+			return usagef("--secret-stdin needs --yes, for standard input cannot also answer a question")
+		}
+		var err error
+		if secret, err = p.secretLine("--secret-stdin"); err != nil {
+			return err
+		}
+	}
+	return c.with(ctx, p, func(clients *idp.Clients, client *idp.Client) (string, error) {
+		if client.Public() {
+			return "", fmt.Errorf("%s: %w", client.ID, idp.ErrPublic)
+		}
+		if err := p.confirm(c.Yes, "Replacing the secret of "+client.ID); err != nil {
+			return "", err
+		}
+		return clients.RotateSecret(ctx, client.ID, secret, operator().Name)
+	})
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+var update = flag.Bool("update", false, "write docs/commands.md anew")
+
+func model(t *testing.T) *kong.Application {
+	t.Helper()
+	var c commands
+	s := newSources(nil)
+	k, err := kong.New(&c, kong.Name("harmony-id"), kong.Resolvers(s), kong.Bind(s, &program{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.know(k.Model)
+	return k.Model
+}
+
+func commandPaths(t *testing.T) (paths [][]string) {
+	for _, leaf := range model(t).Leaves(true) {
+		var path []string
+		for n := leaf; n.Type == kong.CommandNode; n = n.Parent {
+			path = append(path, n.Name)
+		}
+		slices.Reverse(path)
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// results says what the commands of a noun print.
+var results = []struct {
+	title, commands string
+	like            any
+}{
+	{"A person", "`user create`, `show`, `disable`, `enable` and `delete` print one, `user list` an array of them in the order of their addresses.", userResult{}},
+	{"A workspace", "`client create`, `show`, `delete` and `rotate-secret` print one, `client list` an array of them. The names are those of OpenID Connect client registration (RFC 7591).", clientResult{}},
+	{"A step of the schema", "`migrate status` prints an array of all, `migrate up` of those that it took.", migrationResult{}},
+	{"The version", "`version` prints it.", versionResult{}},
+}
+
+// TestCommandsPage compares docs/commands.md with the program that it is about.
+func TestCommandsPage(t *testing.T) {
+	var b strings.Builder
+	app := model(t)
+	b.WriteString(`# Commands and settings
+
+This page is made from the program: ` + "`go test ./cmd/harmony-id -run TestCommandsPage -update`" + ` writes it anew, and a test compares.
+
+Results go to stdout, the log and everything else to stderr. With ` + "`-o json`" + ` a result is JSON whose field names stay; new ones may be added.
+Times are RFC 3339 in UTC. Secrets are never arguments: they come from standard input, from a file or from the environment.
+
+| Exit code | Means |
+|---|---|
+| 0 | done |
+| 1 | something failed; the same command may work later |
+| 2 | the command line or the settings are wrong |
+| 3 | there is no such person or workspace |
+| 4 | refused by a rule (a weak password, an address that is taken, a redirect URI that cannot be safe); the same command will be refused again |
+| 5 | the database's schema and the program do not fit: ` + "`harmony-id migrate up`" + `, or the newer program |
+
+Commands that cannot be undone ask first; where nobody can answer they need ` + "`--yes`" + `.
+On SQLite, ` + "`user create`, `client create`, `migrate up` and `serve`" + ` make a database that is not there yet; the others say that there is none.
+
+## Commands
+
+`)
+	settings := map[string]*kong.Flag{}
+	var order []string
+	for _, leaf := range app.Leaves(true) {
+		for _, group := range leaf.AllFlags(true) {
+			for _, f := range group {
+				if !f.Tag.Has("setting") {
+					continue
+				}
+				if settings[f.Name] == nil {
+					settings[f.Name] = f
+					order = append(order, f.Name)
+				}
+			}
+		}
+	}
+	for _, leaf := range app.Leaves(true) {
+		fmt.Fprintf(&b, "### `harmony-id %s`\n\n%s\n\n", leaf.Path(), leaf.Help)
+		note, sample, _ := strings.Cut(leaf.Detail, "Example:\n\n")
+		if note = strings.TrimSpace(note); note != "" {
+			fmt.Fprintf(&b, "%s\n\n", note)
+		}
+		fmt.Fprintf(&b, "```\n%s\n```\n\n", strings.TrimSpace(sample))
+		var rows []string
+		for _, a := range leaf.Positional {
+			rows = append(rows, fmt.Sprintf("| `%s` | %s |", cell(a.Tag.PlaceHolder), cell(a.Help)))
+		}
+		var own []string
+		for _, f := range leaf.Flags {
+			if f.Tag.Has("setting") {
+				own = append(own, "`"+f.Name+"`")
+				continue
+			}
+			spelt := f.String()
+			if f.Name == "require-pkce" {
+				spelt = "--require-pkce=false"
+			}
+			help := f.Help
+			if f.Required {
+				help += " Required."
+			}
+			rows = append(rows, fmt.Sprintf("| `%s` | %s |", cell(spelt), cell(help)))
+		}
+		if len(rows) > 0 {
+			fmt.Fprintf(&b, "| Argument | |\n|---|---|\n%s\n\n", strings.Join(rows, "\n"))
+		}
+		if len(own) > 0 {
+			fmt.Fprintf(&b, "Settings: %s.\n\n", strings.Join(own, ", "))
+		}
+	}
+
+	b.WriteString("## Results in JSON\n\n")
+	for _, r := range results {
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n", r.title, r.commands)
+		for _, f := range resultFields(r.like) {
+			if f.help == "" {
+				t.Errorf("%s.%s has no help", r.title, f.name)
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.name, f.kind, cell(f.help))
+		}
+		b.WriteString("\n")
+	}
+
+	b.WriteString(`## Settings
+
+Each has three spellings: ` + "`--http-addr`" + ` on the command line, ` + "`HARMONY_ID_HTTP_ADDR`" + ` in the environment, and ` + "`http-addr = :8080`" + ` as a line
+of the file that ` + "`--config`" + ` or ` + "`HARMONY_ID_CONFIG`" + ` names. The command line counts before the environment, the environment before the file, the file before
+the default. In the file, blank lines and lines that begin with ` + "`#`" + ` are passed over, and a value may stand in quotation marks. An empty variable is as good
+as none. A variable ` + "`HARMONY_ID_…`" + ` or a key that does not exist stops the program, with the one that was probably meant. A secret may come from a file
+in place of its variable (` + "`HARMONY_ID_DATABASE_URL_FILE`" + `); that both are set is an error, and so is a file of secrets that every user can read.
+` + "`dev`" + ` has defaults of its own for some: it says so in ` + "`harmony-id dev --help`" + `.
+
+| Environment | Default | |
+|---|---|---|
+`)
+	serve := app.Leaves(true)
+	i := slices.IndexFunc(serve, func(n *kong.Node) bool { return n.Path() == "serve" })
+	for _, f := range serve[i].Flags { // serve's defaults are the real ones
+		settings[f.Name] = f
+	}
+	for _, key := range order {
+		f := settings[key]
+		standard := "–"
+		if f.HasDefault {
+			standard = "`" + f.Default + "`"
+		}
+		if strings.HasSuffix(f.Help, "Required.") {
+			standard = "required"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", variable(key), standard, cell(strings.TrimSuffix(f.Help, " Required.")))
+	}
+
+	file := filepath.Join("..", "..", "docs", "commands.md")
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Errorf("%s is not about this program any more: go test ./cmd/harmony-id -run TestCommandsPage -update", file)
+	}
+}
+
+// What README.md says of settings and flags is true.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, known := model(t), map[string]bool{}
+	for _, leaf := range app.Leaves(true) {
+		known["harmony-id "+leaf.Path()] = true
+		for _, f := range slices.Concat(leaf.AllFlags(false)...) {
+			known["--"+f.Name] = true
+			if f.Tag.Has("setting") {
+				known[variable(f.Name)] = true
+			}
+		}
+	}
+	for _, said := range regexp.MustCompile(`HARMONY_ID_[A-Z_]*[A-Z]|(?:^|[ \x60])--[a-z][a-z-]+|\./harmony-id [a-z]+( [a-z-]+[a-z])?`).FindAllString(string(text), -1) {
+		said = strings.TrimLeft(said, " `./\n")
+		noun, _, _ := strings.Cut(strings.TrimPrefix(said, "harmony-id "), " ")
+		if !known[said] && !known["harmony-id "+noun] {
+			t.Errorf("README.md says %s, which does not exist", said)
+		}
+	}
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

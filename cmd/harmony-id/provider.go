@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+
+	"github.com/gorilla/mux"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/idp"
+	"github.com/harmony/id/login"
+	"github.com/harmony/id/secret"
+	"github.com/harmony/id/security"
+	"github.com/harmony/id/session"
+	"github.com/harmony/id/templates"
+	"github.com/harmony/id/web"
+)
+
+// A houseConfig is what a provider is made from besides its database and keys.
+type houseConfig struct {
+	issuer  *url.URL
+	account account.Config
+	idp     idp.Config
+	proxies []netip.Prefix
+	links   templates.Links
+	log     *slog.Logger
+}
+
+// A house is the provider, assembled.
+type house struct {
+	handler  http.Handler
+	accounts *account.Store
+	clients  *idp.Clients
+	clean    func(context.Context) error // house-keeping, every minute or so
+}
+
+// newHouse assembles the provider over a migrated database. All its routes are
+// here.
+func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig) (*house, error) {
+	if err := idp.EnsureKeys(ctx, d, ring); err != nil {
+		return nil, err
+	}
+	accounts := account.New(d, ring, cfg.account)
+	sessions := session.New(accounts, cfg.issuer, cfg.account.SessionMax)
+	provider, err := idp.New(d, ring, accounts, sessions, cfg.idp)
+	if err != nil {
+		return nil, fmt.Errorf("assembling the provider: %w", err)
+	}
+	if err := provider.Load(ctx); err != nil {
+		return nil, err
+	}
+
+	r := mux.NewRouter()
+	provider.Routes(r)
+	(&login.Handler{Accounts: accounts, Sessions: sessions, Pending: func(r *http.Request, to string) (*login.Pending, error) {
+		p, err := provider.Pending(r, to)
+		return (*login.Pending)(p), err
+	}}).Routes(r)
+	(&security.Handler{Sessions: sessions}).Routes(r)
+	r.PathPrefix("/static/").Handler(web.Static())
+	r.Handle("/", web.HandlerFunc(front)).Methods("GET", "HEAD")
+	r.NotFoundHandler = web.NotFound
+	r.MethodNotAllowedHandler = web.MethodNotAllowed
+
+	return &house{
+		handler: web.Wrap(web.Config{
+			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/",
+			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON,
+		}, r),
+		accounts: accounts,
+		clients:  idp.NewClients(d),
+		clean:    func(ctx context.Context) error { return errors.Join(accounts.Clean(ctx), provider.Clean(ctx)) },
+	}, nil
+}
+
+// front leads who typed the bare address to what they can do here.
+func front(w http.ResponseWriter, r *http.Request) error {
+	http.Redirect(w, r, "/preferences/security", http.StatusSeeOther)
+	return nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/db/dbtest"
+)
+
+// How many statements a request sends to the database is what it costs. The
+// table of the house (house.md §3) says how many; this test keeps it true.
+
+var statementRE = regexp.MustCompile(`(?is)^\s*(SELECT|INSERT|UPDATE|DELETE)\b.*?(?:\bFROM|\bINTO|^\s*UPDATE)\s+([a-z_]+)`)
+
+// inShort is a statement's verb and its first table.
+func inShort(query string) string {
+	if m := regexp.MustCompile(`(?is)^\s*UPDATE\s+([a-z_]+)`).FindStringSubmatch(query); m != nil {
+		return "UPDATE " + m[1]
+	}
+	m := statementRE.FindStringSubmatch(query)
+	if m == nil {
+		return query
+	}
+	return strings.ToUpper(m[1]) + " " + m[2]
+}
+
+func TestStatements(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, engine string) {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var seen []string
+			w := wellBehaved(t, engine, db.Observe(func(_ context.Context, query string) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen = append(seen, inShort(query))
+			}))
+			b := w.newBrowser()
+			// costs runs act and compares the statements it sent. Clients and keys are in
+			// memory and looked at again once a second; in a bubble no time passes unless somebody sleeps.
+			costs := func(what string, act func(), want ...string) {
+				t.Helper()
+				b.get("/jwks") // warm
+				mu.Lock()
+				seen = nil
+				mu.Unlock()
+				act()
+				mu.Lock()
+				defer mu.Unlock()
+				if !slices.Equal(seen, want) {
+					t.Errorf("%s:\n got %q\nwant %q", what, seen, want)
+				}
+			}
+
+			costs("discovery", func() { b.get("/.well-known/openid-configuration") })
+			costs("JWKS", func() { b.get("/jwks") })
+			costs("a page of style", func() { b.get("/static/app.css") })
+
+			// The whole sign-in, as a browser does it.
+			f := w.acme.begin()
+			var p *page
+			costs("authorize, without a session", func() { p = b.once(http.MethodGet, f.url(), nil, nil) }, "INSERT auth_requests")
+			costs("the form", func() { p = b.follow(p) }, "SELECT auth_requests")
+			form := p.form("/login")
+			form.Set("email", adaEmail)
+			form.Set("password", "not her password")
+			costs("a wrong password", func() { p = b.once(http.MethodPost, "/login", form, nil) },
+				"SELECT users", "INSERT throttles", "SELECT auth_requests")
+			form.Set("email", "nobody@example.com")
+			costs("nobody's address", func() { b.once(http.MethodPost, "/login", form, nil) },
+				"SELECT users", "INSERT throttles", "SELECT auth_requests")
+			form.Set("email", adaEmail)
+			form.Set("password", adaPassword)
+			costs("the right password", func() { p = b.once(http.MethodPost, "/login", form, nil) },
+				"SELECT users", "INSERT throttles", "INSERT sessions", "UPDATE throttles", "INSERT events")
+			costs("resume", func() { p = b.follow(p) }, "SELECT auth_requests", "SELECT sessions", "INSERT grants")
+			var k *tokens
+			code := f.code(p)
+			costs("code → tokens", func() { k = f.redeem(code).ok() }, "UPDATE grants")
+			costs("userinfo", func() { w.userinfo(k.AccessToken) }, "SELECT grants")
+			costs("refresh", func() { k = w.acme.refresh(k.RefreshToken).ok() }, "UPDATE grants")
+
+			// A second workspace.
+			g := w.globex.begin()
+			costs("authorize, with a session", func() { p = b.once(http.MethodGet, g.url(), nil, nil) }, "SELECT sessions", "INSERT grants")
+			code = g.code(b.follow(p))
+			var k2 *tokens
+			costs("code → tokens, public client", func() { k2 = g.redeem(code).ok() }, "UPDATE grants")
+			rt0 := k2.RefreshToken
+			costs("refresh that rotates", func() { k2 = w.globex.refresh(rt0).ok() }, "UPDATE grants")
+			costs("refresh within the grace", func() { w.globex.refresh(rt0).ok() }, "UPDATE grants", "SELECT grants")
+			costs("refresh for a narrower scope", func() {
+				w.acme.post(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {k.RefreshToken}, "scope": {"openid"}}).ok()
+			}, "SELECT grants", "UPDATE grants")
+			quiet := w.acme.begin("prompt", "none")
+			costs("prompt=none", func() { quiet.code(b.get(quiet.url())) }, "SELECT sessions", "INSERT grants")
+			costs("prompt=none without a session", func() { w.newBrowser().get(quiet.url()) })
+			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions")
+
+			// What is refused costs no more, and what is nonsense costs nothing.
+			costs("garbage", func() {
+				for _, s := range traps() {
+					w.userinfo(s)
+					w.acme.refresh(b64(s))
+					f.redeem(b64(s))
+				}
+			})
+			costs("a broken link", func() { b.get(w.acme.begin("redirect_uri", "https://evil.test").url()) })
+			costs("a refused request", func() { b.get(w.acme.begin("response_type", "token").url()) })
+			costs("a code that was used", func() { g.redeem(code) }, "UPDATE grants", "UPDATE grants")
+
+			// A minute later the session's last use is written down, once.
+			time.Sleep(time.Minute)
+			costs("a page, a minute later", func() { b.get("/preferences/security") }, "SELECT sessions", "UPDATE sessions")
+			costs("and again", func() { b.get("/preferences/security") }, "SELECT sessions")
+			// And a second after the last look somebody looks whether clients or keys changed.
+			b.get("/jwks")
+			mu.Lock()
+			seen = nil
+			mu.Unlock()
+			time.Sleep(time.Second)
+			b.get("/jwks")
+			b.get("/jwks")
+			if want := []string{"SELECT settings"}; !slices.Equal(seen, want) {
+				t.Errorf("a second later: %q, want %q", seen, want)
+			}
+
+			costs("the question", func() { p = b.get("/end_session") }, "SELECT sessions", "SELECT grants")
+			costs("sign-out by hint", func() { b.once(http.MethodGet, leave("id_token_hint", k.IDToken), nil, nil) },
+				"SELECT sessions", "SELECT sessions", "UPDATE sessions", "INSERT events")
+			costs("the farewell", func() { b.get("/logout") })
+			b.signIn(adaEmail, adaPassword)
+			costs("sign-out by button", func() { b.once(http.MethodPost, "/logout", url.Values{}, nil) },
+				"SELECT sessions", "UPDATE sessions", "INSERT events")
+		})
+	})
+}

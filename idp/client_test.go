@@ -1,0 +1,191 @@
+package idp
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/db/dbtest"
+)
+
+// A redirect URI is registered in the one form in which it will be compared, and
+// leads to its client and nowhere else (AD-06).
+func TestAD06_RedirectURIs(t *testing.T) {
+	for _, c := range []struct {
+		uri                  string
+		confidential, public bool
+	}{
+		{"https://acme.test/cb", true, true},
+		{"https://acme.test", true, true},
+		{"https://acme.test:8443/cb?tenant=1&x=%41+1", true, true},
+		{"https://acme.test/a%2Fb/~c;d=1,2/$&'()!@", true, true},
+		{"https://192.0.2.1/cb", true, true},
+		{"https://[2001:db8::1]/cb", true, true},
+		{"http://localhost:8081/cb", true, true},
+		{"http://app.localhost/cb", true, true},
+		{"http://127.0.0.1/cb", true, true},
+		{"http://127.8.8.8:1/cb", true, true},
+		{"http://[::1]:8081/cb", true, true},
+		{"com.example.app:/cb", false, true},
+		{"com.example.app://cb", false, true},
+
+		{"", false, false},
+		{" ", false, false},
+		{"/cb", false, false},
+		{"//acme.test/cb", false, false},
+		{"acme.test/cb", false, false},
+		{"https:", false, false},
+		{"https:acme.test/cb", false, false},
+		{"https:/acme.test/cb", false, false},
+		{"https:///cb", false, false},
+		{"https://:443/cb", false, false},
+		{"http://acme.test/cb", false, false},
+		{"http://localhost.acme.test/cb", false, false},
+		{"http://notlocalhost/cb", false, false},
+		{"http://127.0.0.1.acme.test/cb", false, false},
+		{"http://192.0.2.1/cb", false, false},
+		{"http://0.0.0.0/cb", false, false},
+		{"http://2130706433/cb", false, false},
+		{"http://[::ffff:192.0.2.1]/cb", false, false},
+		{"http:///cb", false, false},
+		{"https://169.254.169.254/cb", false, false},
+		{"https://[fe80::1]/cb", false, false},
+		{"https://[::ffff:169.254.169.254]/cb", false, false},
+		{"https://acme.test/cb#", false, false},
+		{"https://acme.test/cb#f", false, false},
+		{"com.example.app:/cb#f", false, false},
+		{"https://user@acme.test/cb", false, false},
+		{"https://user:pw@acme.test/cb", false, false},
+		{"https://@acme.test/cb", false, false},
+		{"https://acme.test\\@evil.test/cb", false, false},
+		{"https://acme.test/../cb", false, false},
+		{"https://acme.test/a/./cb", false, false},
+		{"https://acme.test/%2e%2e/cb", false, false},
+		{"https://acme.test/a/%2E/cb", false, false},
+		{"https://acme.test/cb/..", false, false},
+		{"https://acme.test/..%2f", false, false},
+		{"https://*.acme.test/cb", false, false},
+		{"https://acme.test/*", false, false},
+		{"https://acme.test/cb?*", false, false},
+		{"https://acme.test/{id}", false, false},
+		{"https://acme.test/c b", false, false},
+		{" https://acme.test/cb", false, false},
+		{"https://acme.test/cb\n", false, false},
+		{"https://acme.test/cb\x00", false, false},
+		{"https://acme.test/\"<script>", false, false},
+		{"https://acme.test/é", false, false},
+		{"https://аcme.test/cb", false, false},
+		{"https://acme.test/%zz", false, false},
+		{"https://acme.test/" + strings.Repeat("a", 2000), false, false},
+		{"javascript:alert(1)", false, false},
+		{"JavaScript://acme.test/%0aalert(1)", false, false},
+		{"data:text/html,x", false, false},
+		{"vbscript:x", false, false},
+		{"file:///etc/passwd", false, false},
+		{"ftp://acme.test/cb", false, false},
+		{"myapp:/cb", false, false},
+		{"urn:ietf:wg:oauth:2.0:oob", false, false},
+		{"blob:https://acme.test/x", false, false},
+		{"about:blank", false, false},
+	} {
+		for public, want := range map[bool]bool{false: c.confidential, true: c.public} {
+			if err := checkRedirectURI(c.uri, public); (err == nil) != want {
+				t.Errorf("checkRedirectURI(%q, %v) = %v, want it taken: %v", c.uri, public, err, want)
+			}
+		}
+	}
+}
+
+// What is refused is refused by Create, for either list, and nothing is written.
+func TestAD06_Create(t *testing.T) {
+	dbtest.EachDB(t, func(t *testing.T, d *db.DB) {
+		clients := NewClients(d)
+		good := Client{ID: "good", Name: "Good", RedirectURIs: []string{"https://good.test/cb"}, RequirePKCE: true}
+		with := func(change func(*Client)) Client {
+			c := good
+			change(&c)
+			return c
+		}
+		many := slices.Repeat([]string{"https://good.test/cb"}, 300)
+		for what, c := range map[string]struct {
+			client Client
+			secret string
+			field  string
+		}{
+			"no redirect URI":         {with(func(c *Client) { c.RedirectURIs = nil }), "", "redirect-uri"},
+			"bad redirect URI":        {with(func(c *Client) { c.RedirectURIs = []string{"https://good.test/cb", "javascript:alert(1)"} }), "", "redirect-uri"},
+			"http":                    {with(func(c *Client) { c.RedirectURIs = []string{"http://good.test/cb"} }), "", "redirect-uri"},
+			"app scheme, with secret": {with(func(c *Client) { c.RedirectURIs = []string{"com.example.app:/cb"} }), "", "redirect-uri"},
+			"300 redirect URIs":       {with(func(c *Client) { c.RedirectURIs = many }), "", "redirect-uri"},
+			"bad post-logout URI":     {with(func(c *Client) { c.PostLogoutRedirectURIs = []string{"//evil.test"} }), "", "post-logout-redirect-uri"},
+			"300 post-logout URIs":    {with(func(c *Client) { c.PostLogoutRedirectURIs = many }), "", "redirect-uri"},
+			"bad id":                  {with(func(c *Client) { c.ID = "a b" }), "", "id"},
+			"id of markup":            {with(func(c *Client) { c.ID = "<script>" }), "", "id"},
+			"no name":                 {with(func(c *Client) { c.Name = "" }), "", "name"},
+			"unknown method":          {with(func(c *Client) { c.AuthMethod = "private_key_jwt" }), "", "auth-method"},
+			"alg none":                {with(func(c *Client) { c.IDTokenAlg = "none" }), "", "id-token-alg"},
+			"alg HS256":               {with(func(c *Client) { c.IDTokenAlg = "HS256" }), "", "id-token-alg"},
+			"public without PKCE":     {with(func(c *Client) { c.AuthMethod, c.RequirePKCE = AuthNone, false }), "", "require-pkce"},
+			"public with a secret":    {with(func(c *Client) { c.AuthMethod = AuthNone }), strings.Repeat("s", 32), "secret"},
+			"short secret":            {good, strings.Repeat("s", 31), "secret"},
+			"unknown scope":           {with(func(c *Client) { c.Scopes = []string{"openid", "admin"} }), "", "scope"},
+		} {
+			_, plain, err := clients.Create(t.Context(), c.client, c.secret, "test")
+			if invalid, ok := errors.AsType[*account.InvalidError](err); !ok || invalid.Field != c.field || plain != "" {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if list, err := clients.List(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("%d clients, %v", len(list), err)
+		}
+		if _, _, err := clients.Create(t.Context(), good, "", "test"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := clients.Create(t.Context(), good, "", "test"); !errors.Is(err, ErrClientExists) {
+			t.Errorf("the same once more: %v", err)
+		}
+	})
+}
+
+// What may be registered is one address: a parser and a browser agree on where
+// it is, and an answer's parameters stay behind it.
+func FuzzCheckRedirectURI(f *testing.F) {
+	for _, seed := range []string{
+		"https://acme.test/cb", "https://acme.test", "https://acme.test?", "https://acme.test/cb?x=%41&y", "http://localhost:8081/cb", "http://[::1]/cb", "com.example.app:/cb", "com.example.app:cb", "https://acme.test\\@evil.test", "https://a@b",
+		"https://acme.test/#", "http://127.0.0.1.evil.test", "javascript:alert(1)", "https://[fe80::1%25eth0]/", "https://acme.test:/cb", "https://acme.test:99999/", "https://acme.test/%2e%2e/", "//x", "https://*", "a.b:", "https://acme.test/;a=b?c;d",
+	} {
+		f.Add(seed, true)
+		f.Add(seed, false)
+	}
+	f.Fuzz(func(t *testing.T, s string, public bool) {
+		if checkRedirectURI(s, public) != nil {
+			return
+		}
+		u, err := url.Parse(s)
+		if err != nil || len(s) > 2000 || strings.ContainsAny(s, "#\\<>\"*{}|^` \r\n\t\x00") || u.User != nil {
+			t.Fatalf("%q was taken: %v", s, err)
+		}
+		switch {
+		case u.Scheme == "https" && u.Hostname() != "":
+		case u.Scheme == "http" && Loopback(u.Hostname()):
+		case public && strings.Contains(u.Scheme, "."):
+		default:
+			t.Errorf("%q was taken", s)
+		}
+		if !public && checkRedirectURI(s, true) != nil {
+			t.Errorf("%q is good for a confidential client and not for a public one", s)
+		}
+		to := withQuery(s, url.Values{"code": {"c&=#d"}, "state": {"s"}})
+		back, err := url.Parse(to)
+		if err != nil || back.Host != u.Host || back.Path != u.Path || back.Fragment != "" || !strings.HasPrefix(to, s) {
+			t.Fatalf("%q answers at %q: %v", s, to, err)
+		}
+		if q := back.RawQuery; !strings.HasSuffix(q, "code=c%26%3D%23d&state=s") {
+			t.Errorf("%q answers at %q", s, to)
+		}
+	})
+}
