@@ -137,8 +137,7 @@ func (p SignOut) Initials() string { return initials(p.Name, p.Email) }
 
 // SignedOut is the page after signing out.
 type SignedOut struct {
-	SignInURL  string
-	Workspaces []string // opened in the session that ended
+	SignInURL string
 }
 
 func (p SignedOut) name() string         { return "signed-out" }

@@ -151,7 +151,7 @@ func (s *site) ownOrigin(r *http.Request) error {
 	case origin == "" && site == "":
 		return errors.New("neither Origin nor Sec-Fetch-Site")
 	case origin != "" && origin != "null" && origin != s.origin:
-		return errors.New("Origin is another site")
+		return errors.New("the Origin is another site")
 	}
 	return s.csrf.Check(r)
 }

@@ -589,7 +589,7 @@ func TestErrorsInJSON(t *testing.T) {
 func TestHalfAnAnswerIsCutOff(t *testing.T) {
 	h := newHouse(t, nil)
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler {
+		if p, _ := recover().(error); !errors.Is(p, http.ErrAbortHandler) {
 			t.Errorf("recovered %v", p)
 		}
 		if lines := h.lines(t); len(lines) != 2 || lines[1]["status"] != float64(200) || lines[1]["bytes"] != float64(11) {

@@ -5,6 +5,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -192,7 +193,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // end is deferred: it turns a panic into an answer, and logs the request.
 func (x *exchange) end() {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler {
+	if err, _ := p.(error); p != nil && !errors.Is(err, http.ErrAbortHandler) {
 		x.logError(slog.LevelError, "panic", slog.String("error", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 		if x.status == 0 {
 			x.answer(x.request, &Error{Status: http.StatusInternalServerError})

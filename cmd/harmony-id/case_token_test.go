@@ -232,6 +232,14 @@ func TestTK05_Z11_WrongVerifierSpendsTheCode(t *testing.T) {
 		w.forget()
 		f.redeem(code).refused(http.StatusBadRequest, "invalid_grant")
 
+		// One that fits its challenge, and is too short to be hard to guess.
+		for _, verifier := range []string{"x", strings.Repeat("a", 42), strings.Repeat("a", 129), strings.Repeat("a", 42) + "é"} {
+			sum := sha256.Sum256([]byte(verifier))
+			f, code := b.again(w.acme, "code_challenge", base64.RawURLEncoding.EncodeToString(sum[:]))
+			f.verifier = verifier
+			f.redeem(code).refused(http.StatusBadRequest, "invalid_grant")
+		}
+
 		// Short and long ones that are right.
 		const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 		for _, verifier := range []string{strings.Repeat("~", 43), (letters + letters)[:128]} {
