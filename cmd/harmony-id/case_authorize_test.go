@@ -356,10 +356,15 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 		for _, name := range []string{"__Host-harmony-browser", "harmony-browser"} {
 			for _, value := range []string{"", "x", secret.Token("hbr_"), "hbr_" + strings.Repeat("A", 43)} {
 				b := w.browserAt(w.house, "192.0.2.99")
-				b.jar = victim.jar // signed in
+				b.http.Jar, b.jar = victim.jar, victim.jar // signed in
 				b.header = http.Header{"Cookie": {name + "=" + value}}
 				b.once(http.MethodGet, resume, nil, nil).wantBroken(expiredLink)
 			}
+		}
+		// One of two cookies is not ours, and nobody can tell which.
+		for _, value := range []string{secret.Token("hbr_"), attacker.cookie("__Host-harmony-browser")} {
+			p := attacker.once(http.MethodGet, resume, nil, http.Header{"Cookie": {"__Host-harmony-browser=" + value}})
+			p.wantBroken(expiredLink)
 		}
 		if n := w.count("grants"); n != 0 {
 			t.Fatalf("%d grants", n)
@@ -367,6 +372,18 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 		// The browser that began it can finish it.
 		f.redeem(f.code(attacker.fill(attacker.get(resume), bobEmail, bobPassword))).ok()
 	})
+}
+
+// cookie is the value that a browser holds under a name.
+func (b *browser) cookie(name string) string {
+	b.w.t.Helper()
+	for _, c := range b.jar.Cookies(must(url.Parse(issuer))(b.w.t)) {
+		if c.Name == name {
+			return c.Value
+		}
+	}
+	b.w.t.Fatalf("no cookie %s", name)
+	return ""
 }
 
 // The cookie that binds is one that scripts and other sites do not get, and
@@ -1214,5 +1231,24 @@ func TestZ04_NoCORSWithCredentials(t *testing.T) {
 				t.Errorf("preflight of %s: %d %v", path, p.status, p.header)
 			}
 		}
+	})
+}
+
+// A password counts to its last byte (trap C1): bcrypt would stop at the 72nd, or
+// at a NUL.
+func TestC1_PasswordsToTheLastByte(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		long := strings.Repeat("marmalade ", 9) // 90 bytes
+		if _, err := w.house.accounts.CreateUser(t.Context(), account.NewUser{Email: "long@example.com", Name: "Long", Password: long + "!"}, account.Actor{Kind: "operator", Name: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		b := w.newBrowser()
+		for _, wrong := range []string{long + "?", long, long[:72], long + "!!", long + "! "} {
+			b.fill(b.get("/login"), "long@example.com", wrong).want(http.StatusUnprocessableEntity, "/login")
+		}
+		if p := b.fill(b.get("/login"), "long@example.com", long+"!\x00"+long+"!"); p.status/100 != 4 {
+			t.Errorf("a NUL and once more: %d", p.status)
+		}
+		b.signIn("long@example.com", long+"!")
 	})
 }

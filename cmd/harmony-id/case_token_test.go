@@ -109,7 +109,10 @@ func TestTK01_CodeReuseEndsTheGrant(t *testing.T) {
 				w.dead(c, k)
 			}
 		}
-		// Who only knows the grant's name, which stands in the code, ends nothing.
+		// Who only knows the grant's name, which stands in the code, gets nothing and ends nothing.
+		g, waits := b.again(w.acme)
+		g.redeem(secret.Token(waits[:len(waits)-43])).refused(http.StatusBadRequest, "invalid_grant")
+		g.redeem(waits).ok()
 		f, code := b.again(w.acme)
 		k := f.redeem(code).ok()
 		f.redeem(secret.Token(code[:len(code)-43])).refused(http.StatusBadRequest, "invalid_grant")
@@ -1143,6 +1146,12 @@ func TestRF03_RefreshTokenOfAnotherClient(t *testing.T) {
 			if w.userinfo(k.AccessToken) == nil {
 				t.Errorf("%s: another client ended the grant", owner.id)
 			}
+			before := k.RefreshToken
+			k = owner.refresh(before).ok()
+			// Nor is a token that was just given up of use to another.
+			public.refresh(before).refused(http.StatusBadRequest, "invalid_grant")
+			time.Sleep(time.Minute)
+			public.refresh(before).refused(http.StatusBadRequest, "invalid_grant")
 			owner.refresh(k.RefreshToken).ok()
 		}
 		if n := w.count(`events WHERE kind = 'refresh_token_reused'`); n != 0 {
