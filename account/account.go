@@ -95,8 +95,8 @@ func (e *ThrottledError) Error() string {
 	return fmt.Sprintf("too many attempts, next one in %s", e.Wait.Round(time.Second))
 }
 
-// An Actor is who did something: "operator" with the name of the account at the
-// machine, or "person".
+// An Actor is who did something: an "operator" with the name of their account at
+// the machine, a "person", a "client" by its id.
 type Actor struct {
 	Kind, Name string
 }

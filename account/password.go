@@ -160,7 +160,8 @@ var contextWords = []string{"harmony", "workspace", "password"}
 const leftOver = 8
 
 // checkNewPassword says with a *WeakError why a password cannot be set
-// (ASVS 6.2.1 to 6.2.11: length and guessable words, no rules of composition).
+// (ASVS 6.2.1, 6.2.5, 6.2.9, 6.2.11: length and guessable words, no rules of
+// composition).
 func (s *Store) checkNewPassword(password, email, name string) error {
 	password = norm.NFC.String(password)
 	n := utf8.RuneCountInString(password)

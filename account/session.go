@@ -69,17 +69,25 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 	return &in, nil
 }
 
-// EndSession ends a session and with it every code and token it led to, in one
-// statement: whatever reads a grant joins a session that has not ended. Ending
-// twice is the same as once.
-func (s *Store) EndSession(ctx context.Context, in *Session, by Actor, d Device) error {
+// EndSession ends the session of a token, and with it every code and token it
+// led to, in one statement: whatever reads a grant joins a session that has not
+// ended. It ends one that was idle too long as well, for its grants live on.
+// Ending twice, or what never was, is the same as once.
+func (s *Store) EndSession(ctx context.Context, token string, by Actor, d Device) error {
+	if !secret.IsToken(token, "hse_") {
+		return nil
+	}
 	err := s.db.Tx(ctx, func(tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE id = $3 AND ended_at IS NULL`,
-			db.Micros(time.Now()), by.String(), in.ID)
-		if err != nil || n == 0 {
+		e := Event{Kind: "signed_out", Actor: by, Device: d}
+		err := tx.Returning(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE token_hash = $3 AND ended_at IS NULL RETURNING id, user_id`,
+			[]any{db.Micros(time.Now()), by.String(), secret.Hash(token)}, &e.SessionID, &e.UserID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		return Record(ctx, tx, Event{Kind: "signed_out", UserID: in.UserID, SessionID: in.ID, Actor: by, Device: d})
+		return Record(ctx, tx, e)
 	})
 	if err != nil {
 		return fmt.Errorf("ending a session: %w", err)

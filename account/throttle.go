@@ -2,7 +2,9 @@ package account
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +39,9 @@ func (l lane) interval() time.Duration { return window / time.Duration(l.limit) 
 // passwordLanes are the lanes of an attempt. known is the browser's id if the
 // person signed in with it before.
 func (s *Store) passwordLanes(email, network, known string) []lane {
+	if email == "" { // what nobody can have for an address costs no account anything
+		return []lane{{"password/network/" + network, perNetwork}}
+	}
 	who := hex.EncodeToString(s.ring.MACs("throttle", []byte(email))[0][:16])
 	if known != "" {
 		return []lane{{"password/browser/" + known + "/" + who, perBrowser}}
@@ -51,8 +56,8 @@ func (s *Store) passwordLanes(email, network, known string) []lane {
 	return lanes
 }
 
-// reserve counts one attempt in every lane, or in none and returns a
-// *ThrottledError (GCRA: a row's tat, its theoretical arrival time, moves on by
+// reserve counts one attempt in every lane, or refuses it with a
+// *ThrottledError and, but for attempts at the same instant, counts it in none (GCRA: a row's tat, its theoretical arrival time, moves on by
 // an interval an attempt and may be ahead of now by a window at most). It is one
 // statement: the check over all lanes keeps one lane's refusal from costing the
 // others, the check in the update holds against attempts at the same instant.
@@ -82,16 +87,20 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 	wait := time.Second
 	for _, l := range lanes {
 		var tat int64
-		if err := s.db.QueryRow(ctx, `SELECT tat FROM throttles WHERE key = $1`, l.key).Scan(&tat); err != nil {
+		err := s.db.QueryRow(ctx, `SELECT tat FROM throttles WHERE key = $1`, l.key).Scan(&tat)
+		if errors.Is(err, sql.ErrNoRows) {
 			continue // gone meanwhile: it is not what one waits for
+		}
+		if err != nil {
+			return fmt.Errorf("throttle: %w", err)
 		}
 		wait = max(wait, db.Time(tat).Sub(now.Add(window-l.interval())))
 	}
 	return &ThrottledError{Wait: wait}
 }
 
-// giveBack undoes one reservation of each lane.
-func giveBack(ctx context.Context, tx *db.Tx, lanes []lane) error {
+// giveBack undoes one reservation of each lane: the attempt was right.
+func (s *Store) giveBack(ctx context.Context, lanes []lane) error {
 	var text strings.Builder
 	text.WriteString(`UPDATE throttles SET tat = tat - CASE key`)
 	var args []any
@@ -107,6 +116,8 @@ func giveBack(ctx context.Context, tx *db.Tx, lanes []lane) error {
 		fmt.Fprintf(&text, "$%d", 2*i+1)
 	}
 	text.WriteString(")")
-	_, err := tx.Exec(ctx, text.String(), args...)
-	return err
+	if _, err := s.db.Exec(db.Soft(ctx), text.String(), args...); err != nil {
+		return fmt.Errorf("throttle: %w", err)
+	}
+	return nil
 }

@@ -11,12 +11,18 @@ import (
 	"github.com/harmony/id/web"
 )
 
-// browserCookie binds authorization requests to the browser that began them
-// (trap Z1 of the security cases): whoever only knows a request's id gets nothing.
+// A cookie for each authorization request, its name ending in the request's id,
+// binds it to the browser that began it (trap Z1 of the security cases): whoever
+// only knows the id gets nothing. One cookie for all would be lost to the other
+// of two workspaces that are opened at once.
 const (
-	browserCookie = "harmony-browser"
+	requestCookie = "harmony-request-"
 	browserToken  = "hbr_"
 )
+
+// maxRequestCookies bounds how many requests of one browser wait: more cookies
+// would not fit into a request's headers.
+const maxRequestCookies = 20
 
 // authorize is the authorization endpoint (OIDC Core 3.1.2).
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
@@ -24,7 +30,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if q == nil {
 		return err
 	}
-	snap, err := s.state.get(r.Context())
+	snap, err := s.state.current(r.Context())
 	if err != nil {
 		return err
 	}
@@ -55,14 +61,16 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	case stepRefuse:
 		return s.answerError(w, r, req, errLoginRequired)
 	}
-	browser := s.sessions.Cookie(r, browserCookie)
-	if !secret.IsToken(browser, browserToken) {
-		browser = secret.Token(browserToken)
-		s.sessions.SetCookie(w, browserCookie, browser, 0)
-	}
+	browser := secret.Token(browserToken)
 	if err := s.keep(r.Context(), req, browser); err != nil {
 		return err
 	}
+	if old := s.sessions.Cookies(r, requestCookie); len(old) >= maxRequestCookies {
+		for _, name := range old[:len(old)-maxRequestCookies+1] {
+			s.sessions.SetCookie(w, name, "", -1)
+		}
+	}
+	s.sessions.SetCookie(w, requestCookie+req.ID, browser, requestTTL)
 	return toLogin(w, req)
 }
 
@@ -73,7 +81,7 @@ func toLogin(w http.ResponseWriter, req *request) error {
 // resume is where every step leads back to. It asks needs again, and only the
 // browser that began the request, with a session of its own, gets the code.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
-	req, err := s.waiting(r.Context(), r.URL.Query().Get("id"), s.sessions.Cookie(r, browserCookie))
+	req, err := s.waiting(r, r.URL.Query().Get("id"))
 	if errors.Is(err, errNoRequest) {
 		return startAgain(err)
 	}
@@ -99,12 +107,13 @@ type Pending struct {
 	Workspace string // its display name
 	LoginHint string
 	Again     bool // there is a session, but it has to be proved afresh
+	Another   bool // there is a session, but its person is not the one who is asked for
 }
 
-// Pending returns what waits at a local path for this browser's person, or nil
-// if the path is none of ours. A request that is over or another browser's is an
+// Pending returns what waits at a local path for this browser, which has the
+// session in (nil: none), or nil if the path is none of ours. A request that is over or another browser's is an
 // error with a page of its own.
-func (s *Server) Pending(r *http.Request, to string) (*Pending, error) {
+func (s *Server) Pending(r *http.Request, to string, in *account.Session) (*Pending, error) {
 	path, query, _ := strings.Cut(to, "?")
 	if path != pathResume {
 		return nil, nil
@@ -113,18 +122,19 @@ func (s *Server) Pending(r *http.Request, to string) (*Pending, error) {
 	if err != nil {
 		return nil, startAgain(err)
 	}
-	req, err := s.waiting(r.Context(), q.Get("id"), s.sessions.Cookie(r, browserCookie))
+	req, err := s.waiting(r, q.Get("id"))
 	if errors.Is(err, errNoRequest) {
 		return nil, startAgain(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	in, err := s.sessions.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
-		return nil, err
+	p := &Pending{Workspace: req.client.Name, LoginHint: req.LoginHint}
+	if in != nil && req.needs(in) == stepLogin {
+		p.Again = req.Prompt != "select_account" && (req.HintSub == "" || req.HintSub == in.UserID)
+		p.Another = !p.Again
 	}
-	return &Pending{Workspace: req.client.Name, LoginHint: req.LoginHint, Again: in != nil && req.needs(in) == stepLogin}, nil
+	return p, nil
 }
 
 // browserQuery returns the parameters of a request that a browser brings to one
@@ -161,6 +171,9 @@ func (s *Server) answerCode(w http.ResponseWriter, r *http.Request, req *request
 	}
 	if err != nil {
 		return err
+	}
+	if req.ID != "" {
+		s.sessions.SetCookie(w, requestCookie+req.ID, "", -1)
 	}
 	return s.answer(w, req, url.Values{"code": {code}})
 }

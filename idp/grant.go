@@ -91,7 +91,8 @@ type grant struct {
 func (g *grant) has(scope string) bool { return slices.Contains(strings.Fields(g.scope), scope) }
 
 // alive is the part of every statement on a grant that asks whether its session
-// and its person are still there. $1 is the time.
+// and its person are still there. $1 is the time. That a session was idle too
+// long closes the browser's way in, not the workspace's (docs/protocol.md).
 const alive = `grants.ended_at IS NULL AND EXISTS (
 		SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
 		WHERE s.id = grants.session_id AND s.ended_at IS NULL AND s.expires_at > $1 AND u.disabled_at IS NULL)`
@@ -202,7 +203,8 @@ func (s *Server) endGrant(ctx context.Context, id string) error {
 
 // renew uses a refresh token (RFC 6749 6). A confidential client's stays as it is
 // (RFC 9700 4.14.2). A public client's is exchanged for a successor, which is the
-// predecessor's MAC: two tabs that race get the same one. scope is what the
+// predecessor's MAC: two tabs that race get the same one, and no token is
+// exchanged twice within the grace. scope is what the
 // client asks for now, "" for all.
 func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*grant, error) {
 	id, ok := grantOf(token, refreshPrefix)
@@ -214,21 +216,33 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 			return nil, err
 		}
 	}
-	next := token
-	rotate, now := ``, time.Now()
+	now, next := time.Now(), token
+	set, args := `refreshed_at = $1`, []any{db.Micros(now), id, secret.Hash(token), c.ID, db.Micros(now.Add(-s.cfg.RefreshIdle)), db.Micros(now.Add(-s.cfg.RefreshMax))}
+	write := db.Soft(ctx) // only the time of the last use
 	if c.Public() {
-		next = s.successors(id, token)[0]
-		rotate = `, prev_refresh_hash = refresh_hash, rotated_at = $1`
+		// A token that is younger than the grace stays as it is: whoever still holds
+		// its predecessor is never two generations behind.
+		next, write = s.successors(id, token)[0], ctx
+		set = `refreshed_at = $1,
+			prev_refresh_hash = CASE WHEN rotated_at > $7 THEN prev_refresh_hash ELSE refresh_hash END,
+			refresh_hash = CASE WHEN rotated_at > $7 THEN refresh_hash ELSE $8 END,
+			rotated_at = CASE WHEN rotated_at > $7 THEN rotated_at ELSE $1 END`
+		args = append(args, db.Micros(now.Add(-s.cfg.RefreshGrace)), secret.Hash(next))
 	}
-	g := &grant{id: id, clientID: c.ID, refresh: next}
-	var amr string
-	var authTime int64
-	err := s.db.Returning(ctx, `
-		UPDATE grants SET refreshed_at = $1, refresh_hash = $2`+rotate+`
-		WHERE id = $3 AND refresh_hash = $4 AND client_id = $5 AND refreshed_at > $6 AND created_at > $7 AND `+alive+`
-		RETURNING session_id, user_id, scope, auth_time, amr, acr`,
-		[]any{db.Micros(now), secret.Hash(next), id, secret.Hash(token), c.ID, db.Micros(now.Add(-s.cfg.RefreshIdle)), db.Micros(now.Add(-s.cfg.RefreshMax))},
-		&g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr)
+	g := &grant{id: id, clientID: c.ID, refresh: token}
+	var (
+		amr      string
+		authTime int64
+		current  []byte
+	)
+	err := s.db.Returning(write, `
+		UPDATE grants SET `+set+`
+		WHERE id = $2 AND refresh_hash = $3 AND client_id = $4 AND refreshed_at > $5 AND created_at > $6 AND `+alive+`
+		RETURNING session_id, user_id, scope, auth_time, amr, acr, refresh_hash`,
+		args, &g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr, &current)
+	if err == nil && equal(secret.Hash(next), current) {
+		g.refresh = next
+	}
 	if errors.Is(err, sql.ErrNoRows) && c.Public() {
 		err = s.renewAgain(ctx, c, g, token, now, &authTime, &amr)
 	}
@@ -357,10 +371,9 @@ func (s *Server) narrower(ctx context.Context, c *Client, id, token, scope strin
 	return nil
 }
 
-// newAccessToken seals the grant's id, the time the token ends and its scope. Nothing
-// is written: any number of them may live at once, and each dies with its grant, for
-// userinfo reads the grant. (The house had one hash of one token in the grant's
-// row; a second server of a workspace that refreshed would have killed the first one's token.)
+// newAccessToken seals the grant's id, the time the token ends and its scope.
+// Nothing is written: any number of them may live at once, as when a workspace's
+// servers each refresh, and each dies with its grant, for userinfo reads the grant.
 func (s *Server) newAccessToken(g *grant, now time.Time) (token string, ends time.Time) {
 	ends = now.Add(s.cfg.AccessTokenTTL)
 	plain := make([]byte, 0, 8+grantIDLen+len(g.scope))

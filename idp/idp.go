@@ -25,7 +25,6 @@ import (
 
 	"github.com/gorilla/mux"
 
-	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/secret"
 	"github.com/harmony/id/session"
@@ -64,21 +63,19 @@ type Server struct {
 	ring     *secret.Ring
 	access   *secret.Box
 	sessions *session.Manager
-	accounts *account.Store
 	state    *state
 	metadata []byte
 }
 
 // New returns the provider over a migrated database. Signing keys are made by
 // EnsureKeys.
-func New(d *db.DB, ring *secret.Ring, accounts *account.Store, sessions *session.Manager, cfg Config) (*Server, error) {
+func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:      cfg,
 		db:       d,
 		ring:     ring,
 		access:   ring.Box("access token"),
 		sessions: sessions,
-		accounts: accounts,
 		state:    newState(d, ring),
 	}
 	var err error
@@ -115,11 +112,11 @@ func (s *Server) Routes(r *mux.Router) {
 	r.Handle(pathDiscovery, document(s.metadataDocument)).Methods("GET", "HEAD", "OPTIONS")
 	r.Handle(pathMetadata, document(s.metadataDocument)).Methods("GET", "HEAD", "OPTIONS")
 	r.Handle(pathJWKS, document(s.jwks)).Methods("GET", "HEAD", "OPTIONS")
-	r.Handle(pathAuthorize, web.HandlerFunc(s.authorize)).Methods("GET", "HEAD", "POST")
-	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET", "HEAD")
+	r.Handle(pathAuthorize, web.HandlerFunc(s.authorize)).Methods("GET", "POST")
+	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET")
 	r.Handle(pathToken, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathUserinfo, wire).Methods("GET", "POST", "OPTIONS")
-	r.Handle(pathEndSession, web.HandlerFunc(s.endSession)).Methods("GET", "HEAD", "POST")
+	r.Handle(pathEndSession, web.HandlerFunc(s.endSession)).Methods("GET", "POST")
 	r.Handle(pathLogout, web.HandlerFunc(s.logoutPage)).Methods("GET", "HEAD")
 	r.Handle(pathLogout, web.HandlerFunc(s.logout)).Methods("POST")
 }
@@ -155,6 +152,7 @@ func (s *Server) Clean(ctx context.Context) error {
 		before time.Time
 	}{
 		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 		// Kept past its request's life, for the grant is what says that the request has had its code.
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
 	} {

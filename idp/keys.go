@@ -41,10 +41,35 @@ const typeIDToken = "JWT"
 
 // A keySet is the signing keys in memory, parsed.
 type keySet struct {
-	signers map[string]jose.Signer      // by algorithm
-	public  map[string]jose.JSONWebKey  // by kid
-	jwks    []byte                      // the document
-	hashes  map[string]func() hash.Hash // for at_hash, by algorithm
+	signing []signingKey               // the youngest first
+	public  map[string]jose.JSONWebKey // by kid
+	jwks    []byte                     // the document
+}
+
+// A signingKey signs from its time on, until a younger one of its algorithm does.
+type signingKey struct {
+	alg    string
+	active time.Time
+	signer jose.Signer
+}
+
+// signer is the key that signs with an algorithm now, or nil.
+func (k keySet) signer(alg string, now time.Time) jose.Signer {
+	for _, key := range k.signing {
+		if key.alg == alg && !key.active.After(now) {
+			return key.signer
+		}
+	}
+	return nil
+}
+
+// hashOf is the hash of at_hash: the one that the signature uses (OIDC Core
+// 3.1.3.6; SHA-512 for Ed25519).
+func hashOf(alg string) hash.Hash {
+	if alg == algEdDSA {
+		return sha512.New()
+	}
+	return sha256.New()
 }
 
 // EnsureKeys makes the signing keys if there are none yet. Of replicas that start
@@ -111,12 +136,11 @@ func generate(alg string) (crypto.Signer, error) {
 // readKeys opens every signing key. One that does not open is an error: a
 // provider never goes on with fewer keys than it published, and never makes new ones silently.
 func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
-	set := keySet{
-		signers: map[string]jose.Signer{},
-		public:  map[string]jose.JSONWebKey{},
-		hashes:  map[string]func() hash.Hash{algES256: sha256.New, algRS256: sha256.New, algEdDSA: sha512.New},
-	}
-	rows, err := d.Query(ctx, `SELECT id, alg, public_jwk, private_sealed FROM signing_keys ORDER BY created_at, id`)
+	set := keySet{public: map[string]jose.JSONWebKey{}}
+	now := time.Now()
+	rows, err := d.Query(ctx, `
+		SELECT id, alg, public_jwk, private_sealed, active_at FROM signing_keys
+		WHERE retired_at IS NULL OR retired_at > $1 ORDER BY active_at DESC, id`, db.Micros(now))
 	if err != nil {
 		return set, fmt.Errorf("reading the signing keys: %w", err)
 	}
@@ -128,8 +152,9 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		var (
 			id, alg, public string
 			sealed          []byte
+			active          int64
 		)
-		if err := rows.Scan(&id, &alg, &public, &sealed); err != nil {
+		if err := rows.Scan(&id, &alg, &public, &sealed, &active); err != nil {
 			return set, fmt.Errorf("reading the signing keys: %w", err)
 		}
 		der, err := box.Open(sealed, "signing_keys/"+id)
@@ -150,21 +175,27 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		if err != nil {
 			return set, fmt.Errorf("signing key %s: %w", id, err)
 		}
-		set.signers[alg] = signer
+		set.signing = append(set.signing, signingKey{alg, db.Time(active), signer})
 		set.public[id] = jwk
 		document.Keys = append(document.Keys, json.RawMessage(public))
 	}
 	if err := rows.Err(); err != nil {
 		return set, fmt.Errorf("reading the signing keys: %w", err)
 	}
-	set.jwks, err = json.Marshal(document)
-	return set, err
+	for _, alg := range algs {
+		if set.signer(alg, now) == nil {
+			return set, fmt.Errorf("there is no %s key to sign with", alg)
+		}
+	}
+	if set.jwks, err = json.Marshal(document); err != nil {
+		return set, fmt.Errorf("writing the JWKS: %w", err)
+	}
+	return set, nil
 }
 
-// leftHalf is the at_hash of an access token (OIDC Core 3.1.3.6). For EdDSA with
-// Ed25519 the hash is SHA-512, the one that the signature uses.
-func (k keySet) leftHalf(alg, token string) string {
-	h := k.hashes[alg]()
+// leftHalf is the at_hash of an access token (OIDC Core 3.1.3.6).
+func leftHalf(alg, token string) string {
+	h := hashOf(alg)
 	h.Write([]byte(token))
 	sum := h.Sum(nil)
 	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])

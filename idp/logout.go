@@ -37,8 +37,13 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch {
-	case in == nil && l.hint != nil && l.redirectURI != "":
-		return redirect(w, l.back()) // signed out already, and surely by this workspace
+	case in == nil && l.hint != nil:
+		// Signed out already, or idle for too long: then the session ends now, for
+		// the tokens of workspaces outlive idleness.
+		if err := s.sessions.End(w, r); err != nil {
+			return err
+		}
+		return redirect(w, l.back())
 	case in == nil:
 		return redirect(w, pathLogout)
 	case l.hint != nil && l.hint.Session == in.ID && l.hint.Subject == in.UserID:
@@ -54,7 +59,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 // out and noted for the operator; it never keeps a person from signing out.
 func (s *Server) leaving(r *http.Request, q url.Values) (*leaving, error) {
 	l := &leaving{}
-	snap, err := s.state.get(r.Context())
+	snap, err := s.state.current(r.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -276,10 +278,17 @@ func (s *Server) keep(ctx context.Context, r *request, browser string) error {
 	return nil
 }
 
+// requestID is the form of a request's id, which is secret.ID("").
+var requestID = regexp.MustCompile(`^[a-z2-7]{26}$`)
+
 // waiting returns the request that waits under id for this browser, or
 // errNoRequest: the same for one that is another browser's, over, or never was.
-func (s *Server) waiting(ctx context.Context, id, browser string) (*request, error) {
-	if id == "" || len(id) > 64 || !text(id) || !secret.IsToken(browser, browserToken) {
+func (s *Server) waiting(hr *http.Request, id string) (*request, error) {
+	if !requestID.MatchString(id) {
+		return nil, errNoRequest
+	}
+	ctx, browser := hr.Context(), s.sessions.Cookie(hr, requestCookie+id)
+	if !secret.IsToken(browser, browserToken) {
 		return nil, errNoRequest
 	}
 	r := &request{ID: id}
@@ -299,7 +308,7 @@ func (s *Server) waiting(ctx context.Context, id, browser string) (*request, err
 		return nil, fmt.Errorf("reading an authorization request: %w", err)
 	}
 	r.CreatedAt = db.Time(created)
-	snap, err := s.state.get(ctx)
+	snap, err := s.state.current(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -188,6 +188,9 @@ func FuzzParseRequest(f *testing.F) {
 			r.ClientID != q.Get("client_id") || r.RedirectURI != q.Get("redirect_uri") {
 			t.Fatalf("%q: %+v, %v", raw, r, err)
 		}
+		if !text(r.State) {
+			t.Errorf("%q: the answer would have the state %q", raw, r.State)
+		}
 		if r.State != q.Get("state") && len(q["state"]) == 1 || r.State != "" && len(q["state"]) != 1 {
 			t.Errorf("%q: state %q", raw, r.State)
 		}
@@ -286,8 +289,8 @@ func FuzzGrantOf(f *testing.F) {
 // ring; nothing else is.
 func TestMadeHere(t *testing.T) {
 	id, other := secret.ID(""), secret.ID("")
-	old := must(secret.ParseRing(secret.GenerateKeyFile()))
-	s := &Server{ring: old}
+	file := secret.GenerateKeyFile()
+	s := &Server{ring: must(secret.ParseRing(file))}
 	token := s.newRefreshToken(id)
 	next := s.successors(id, token)[0]
 	for _, good := range []string{token, next} {
@@ -315,6 +318,17 @@ func TestMadeHere(t *testing.T) {
 	}
 	if next == token || s.successors(id, token)[0] != next || s.successors(id, next)[0] == token || s.successors(other, token)[0] == next {
 		t.Error("successors repeat")
+	}
+	// With a new key in front what was given out is known, and its successor is found.
+	rotated := &Server{ring: must(secret.ParseRing(append(secret.GenerateKeyFile(), file...)))}
+	if !rotated.madeHere(id, token) || !rotated.madeHere(id, next) {
+		t.Error("a key that was added makes tokens unknown")
+	}
+	if after := rotated.successors(id, token); len(after) != 2 || after[0] == next || after[1] != next || !rotated.madeHere(id, after[0]) {
+		t.Errorf("successors under two keys: %q, under the old one %q", after, next)
+	}
+	if s.madeHere(id, rotated.newRefreshToken(id)) {
+		t.Error("a key that is not there knows a token")
 	}
 	if stranger := (&Server{ring: must(secret.ParseRing(secret.GenerateKeyFile()))}); stranger.madeHere(id, token) || stranger.successors(id, token)[0] == next {
 		t.Error("another provider's ring does as well")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/secret"
+	"github.com/harmony/id/web"
 )
 
 // fresh is how old the clients and keys in memory may be before the next request
@@ -30,6 +31,7 @@ type state struct {
 type snapshot struct {
 	version string
 	checked atomic.Int64 // when it was last known to be current, Unix microseconds
+	tried   atomic.Int64 // when that was last asked, Unix microseconds
 	clients map[string]*Client
 	keys    keySet
 }
@@ -38,31 +40,53 @@ func newState(d *db.DB, ring *secret.Ring) *state {
 	return &state{db: d, box: ring.Box("signing key")}
 }
 
+// stale is how long clients and keys serve on that the database does not confirm:
+// documents for ever, for they can be read without it; clients not.
+const stale = time.Minute
+
+// current is get for whoever relies on the clients: it refuses a snapshot that
+// could not be confirmed for a minute.
+func (s *state) current(ctx context.Context) (*snapshot, error) {
+	snap, err := s.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if since := time.Since(db.Time(snap.checked.Load())); since > stale {
+		return nil, fmt.Errorf("clients and keys could not be confirmed for %s", since.Round(time.Second))
+	}
+	return snap, nil
+}
+
 // get returns a snapshot that was current less than about a second ago. Who finds
-// it older asks the database; meanwhile the others go on with what there is. If
-// the database does not answer, the old one serves on: nothing can be issued
-// without the database, and documents can be read.
+// it older asks the database; meanwhile the others go on with what there is, if
+// it is not much older, or wait. If the database does not answer, or what it says
+// cannot be used, the old one serves on and the log says why.
 func (s *state) get(ctx context.Context) (*snapshot, error) {
 	snap := s.now.Load()
 	now := time.Now()
-	if snap != nil && now.Sub(db.Time(snap.checked.Load())) < fresh {
-		return snap, nil
+	age := time.Duration(0)
+	if snap != nil {
+		age = now.Sub(db.Time(max(snap.checked.Load(), snap.tried.Load())))
+		if age < fresh {
+			return snap, nil
+		}
 	}
-	if snap == nil {
+	if snap == nil || age > 2*fresh {
 		s.load.Lock()
 	} else if !s.load.TryLock() {
 		return snap, nil
 	}
 	defer s.load.Unlock()
-	if current := s.now.Load(); current != snap {
-		return current, nil
+	if current := s.now.Load(); current != nil && (current != snap || db.Time(max(snap.checked.Load(), snap.tried.Load())).Add(fresh).After(now)) {
+		return current, nil // another did it
 	}
 	next, err := s.read(ctx, snap)
 	if err != nil {
 		if snap == nil {
 			return nil, err
 		}
-		snap.checked.Store(db.Micros(now))
+		snap.tried.Store(db.Micros(now))
+		web.Log(ctx).ErrorContext(ctx, "clients and keys are not current", "error", err.Error(), "confirmed", db.Time(snap.checked.Load()))
 		return snap, nil
 	}
 	next.checked.Store(db.Micros(now))

@@ -49,7 +49,7 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	}
 	now := time.Now()
 	access, ends := s.newAccessToken(g, now)
-	id, err := snap.keys.sign(c.IDTokenAlg, idClaims{
+	id, err := snap.keys.sign(c.IDTokenAlg, now, idClaims{
 		Issuer:   s.cfg.Issuer,
 		Subject:  g.userID,
 		Audience: c.ID,
@@ -60,7 +60,7 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 		ACR:      g.acr,
 		AMR:      g.amr,
 		Session:  g.sessionID,
-		AtHash:   snap.keys.leftHalf(c.IDTokenAlg, access),
+		AtHash:   leftHalf(c.IDTokenAlg, access),
 	})
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -75,8 +75,8 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	}), nil
 }
 
-func (k keySet) sign(alg string, claims idClaims) (string, error) {
-	signer := k.signers[alg]
+func (k keySet) sign(alg string, now time.Time, claims idClaims) (string, error) {
+	signer := k.signer(alg, now)
 	if signer == nil {
 		return "", fmt.Errorf("no %s key to sign with", alg)
 	}

@@ -215,7 +215,7 @@ func wireError(ctx context.Context, err error) error {
 // VerifyClient authenticates a client in the one way that it is registered for
 // (RFC 6749 2.3, 3.2.1), before anything else of the request is looked at.
 func (s *Server) VerifyClient(ctx context.Context, r *op.Request[op.ClientCredentials]) (op.Client, error) {
-	snap, err := s.state.get(ctx)
+	snap, err := s.state.current(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}

@@ -31,6 +31,7 @@ type Pending struct {
 	Workspace string // that asked them to sign in, by its display name
 	LoginHint string // the address that it expects
 	Again     bool   // they have a session, and have to prove it afresh
+	Another   bool   // they have a session, and another person is asked for
 }
 
 // A Handler serves the sign-in pages.
@@ -39,9 +40,10 @@ type Handler struct {
 	Accounts *account.Store
 	// Sessions opens their session.
 	Sessions *session.Manager
-	// Pending looks up what waits at a local path, nil if nothing does. An error
-	// (a request that is over, or another browser's) has a page of its own.
-	Pending func(r *http.Request, to string) (*Pending, error)
+	// Pending looks up what waits at a local path for a browser with this session
+	// (nil: none), nil if nothing does. An error (a request that is over, or
+	// another browser's) has a page of its own.
+	Pending func(r *http.Request, to string, in *account.Session) (*Pending, error)
 }
 
 // Routes adds the sign-in pages to r.
@@ -54,15 +56,15 @@ func (h *Handler) Routes(r *mux.Router) {
 func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	to := local(q.Get("to"))
-	pending, err := h.Pending(r, to)
-	if err != nil {
-		return err
-	}
 	in, err := h.Sessions.In(r)
 	if err != nil && !errors.Is(err, account.ErrNoSession) {
 		return err
 	}
-	another := q.Has("another")
+	pending, err := h.Pending(r, to, in)
+	if err != nil {
+		return err
+	}
+	another := q.Has("another") || pending != nil && pending.Another
 	if in != nil && !another && (pending == nil || !pending.Again) {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
@@ -88,20 +90,24 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		Device:   session.Device(r),
 	})
 	if err == nil {
-		_, err = h.Sessions.Start(w, r, l)
+		err = h.Sessions.Start(w, r, l)
 	}
 	if err == nil {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
 	}
 
-	pending, gone := h.Pending(r, to)
+	in, none := h.Sessions.In(r)
+	if none != nil {
+		in = nil
+	}
+	pending, gone := h.Pending(r, to, in)
 	if gone != nil {
 		pending = nil // they can still sign in; the page they go on to will tell
 	}
 	p := form(to, pending)
 	p.Email = r.PostForm.Get("email")
-	if in, err := h.Sessions.In(r); err == nil && pending != nil && pending.Again && in.Email == p.Email {
+	if in != nil && pending != nil && pending.Again && in.Email == p.Email {
 		fix(&p, in)
 	}
 	status := http.StatusUnprocessableEntity

@@ -14,7 +14,7 @@ CREATE TABLE users (
 	email_verified      BIGINT NOT NULL CHECK (email_verified IN (0, 1)),
 	name                TEXT NOT NULL,
 	claims              TEXT NOT NULL,
-	method              TEXT NOT NULL CHECK (method IN ('password', 'google')),
+	method              TEXT NOT NULL,
 	password_hash       TEXT CHECK (password_hash IS NULL OR method = 'password'),
 	password_changed_at BIGINT,
 	created_at          BIGINT NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE clients (
 	id                        TEXT NOT NULL PRIMARY KEY,
 	name                      TEXT NOT NULL,
 	secret_hash               BYTEA,
-	auth_method               TEXT NOT NULL CHECK (auth_method IN ('client_secret_basic', 'client_secret_post', 'none')),
+	auth_method               TEXT NOT NULL,
 	redirect_uris             TEXT NOT NULL,
 	post_logout_redirect_uris TEXT NOT NULL,
 	grant_types               TEXT NOT NULL,
@@ -80,7 +80,6 @@ CREATE TABLE clients (
 	require_pkce              BIGINT NOT NULL CHECK (require_pkce IN (0, 1)),
 	created_at                BIGINT NOT NULL,
 	disabled_at               BIGINT,
-	CHECK ((secret_hash IS NULL) = (auth_method = 'none')),
 	CHECK (auth_method <> 'none' OR require_pkce = 1)
 );
 
@@ -100,8 +99,8 @@ CREATE INDEX auth_requests_expires ON auth_requests (expires_at);
 -- is unique, so that one authorization request leads to one code.
 CREATE TABLE grants (
 	id                TEXT NOT NULL PRIMARY KEY,
-	session_id        TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-	user_id           TEXT NOT NULL,
+	session_id        TEXT REFERENCES sessions (id) ON DELETE CASCADE,
+	user_id           TEXT,
 	client_id         TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
 	request_id        TEXT UNIQUE,
 	scope             TEXT NOT NULL,
@@ -111,7 +110,7 @@ CREATE TABLE grants (
 	auth_time         BIGINT NOT NULL,
 	amr               TEXT NOT NULL,
 	acr               TEXT NOT NULL,
-	code_hash         BYTEA NOT NULL,
+	code_hash         BYTEA,
 	created_at        BIGINT NOT NULL,
 	redeemed_at       BIGINT,
 	refresh_hash      BYTEA,
@@ -123,6 +122,7 @@ CREATE TABLE grants (
 CREATE INDEX grants_session ON grants (session_id);
 CREATE INDEX grants_client ON grants (client_id);
 CREATE INDEX grants_unredeemed ON grants (created_at) WHERE redeemed_at IS NULL;
+CREATE INDEX grants_ended ON grants (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Keys that sign ID tokens. public_jwk is what the JWKS shows, private_sealed is PKCS #8.
 CREATE TABLE signing_keys (

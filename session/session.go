@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/harmony/id/account"
@@ -44,6 +45,18 @@ func (m *Manager) Cookie(r *http.Request, name string) string {
 		return ""
 	}
 	return c[0].Value
+}
+
+// Cookies returns the names of the request's cookies that begin with prefix, in
+// the order in which the browser sent them: the oldest first (RFC 6265 5.4).
+func (m *Manager) Cookies(r *http.Request, prefix string) []string {
+	var out []string
+	for _, c := range r.Cookies() {
+		if strings.HasPrefix(c.Name, m.name(prefix)) {
+			out = append(out, strings.TrimPrefix(c.Name, m.name("")))
+		}
+	}
+	return out
 }
 
 // SetCookie sets a cookie that scripts cannot read, that is sent along when a
@@ -101,27 +114,21 @@ func printable(s string) string {
 // Start opens a session for a login whose proofs are complete, under a token
 // that no browser had before (ASVS 7.2.4), and remembers the browser. Its errors
 // are those of account.Store.Complete.
-func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) (*account.Session, error) {
-	in, token, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie))
+func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) error {
+	token, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.SetCookie(w, sessionCookie, token, m.max)
-	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), in.UserID), knownFor)
-	return in, nil
+	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), l.UserID()), knownFor)
+	return nil
 }
 
 // End ends the session of the request's browser, if it has one, and forgets its
 // cookie.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
-	in, err := m.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
+	if err := m.accounts.EndSession(r.Context(), m.Cookie(r, sessionCookie), account.Actor{Kind: "person"}, Device(r)); err != nil {
 		return err
-	}
-	if in != nil {
-		if err := m.accounts.EndSession(r.Context(), in, account.Actor{Kind: "person"}, Device(r)); err != nil {
-			return err
-		}
 	}
 	m.SetCookie(w, sessionCookie, "", -1)
 	return nil

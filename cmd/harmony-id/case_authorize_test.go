@@ -353,7 +353,8 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 
 		// The attacker has no session, so nothing comes of it; nor with a cookie made up, or two.
 		attacker.get(resume).want(http.StatusOK, "/login")
-		for _, name := range []string{"__Host-harmony-browser", "harmony-browser"} {
+		bound := "harmony-request-" + strings.TrimPrefix(resume, "/authorize/resume?id=")
+		for _, name := range []string{"__Host-" + bound, bound} {
 			for _, value := range []string{"", "x", secret.Token("hbr_"), "hbr_" + strings.Repeat("A", 43)} {
 				b := w.browserAt(w.house, "192.0.2.99")
 				b.http.Jar, b.jar = victim.jar, victim.jar // signed in
@@ -362,8 +363,8 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 			}
 		}
 		// One of two cookies is not ours, and nobody can tell which.
-		for _, value := range []string{secret.Token("hbr_"), attacker.cookie("__Host-harmony-browser")} {
-			p := attacker.once(http.MethodGet, resume, nil, http.Header{"Cookie": {"__Host-harmony-browser=" + value}})
+		for _, value := range []string{secret.Token("hbr_"), attacker.cookie("__Host-" + bound)} {
+			p := attacker.once(http.MethodGet, resume, nil, http.Header{"Cookie": {"__Host-" + bound + "=" + value}})
 			p.wantBroken(expiredLink)
 		}
 		if n := w.count("grants"); n != 0 {
@@ -371,6 +372,67 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 		}
 		// The browser that began it can finish it.
 		f.redeem(f.code(attacker.fill(attacker.get(resume), bobEmail, bobPassword))).ok()
+	})
+}
+
+// Two workspaces in two tabs of one browser wait side by side.
+func TestAZ05_TwoTabs(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		f, g := w.acme.begin(), w.globex.begin()
+		first, second := b.arrive(f), b.arrive(g)
+		resume := second.url.Query().Get("to")
+		f.redeem(f.code(b.fill(first, adaEmail, adaPassword))).ok()
+		g.redeem(g.code(b.get(resume))).ok()
+	})
+}
+
+// So they do when they arrive at the same time, neither with a cookie of the
+// other's: a browser that restores its tabs.
+func TestAZ05_TwoTabsAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, late := w.newBrowser(), w.newBrowser()
+		f, g := w.acme.begin(), w.globex.begin()
+		first, second := b.once(http.MethodGet, f.url(), nil, nil), late.once(http.MethodGet, g.url(), nil, nil)
+		b.jar.SetCookies(must(url.Parse(issuer))(t), (&http.Response{Header: second.header}).Cookies())
+		f.redeem(f.code(b.fill(b.follow(first), adaEmail, adaPassword))).ok()
+		g.redeem(g.code(b.follow(second))).ok()
+	})
+}
+
+// A browser that begins and begins again keeps a bounded number of cookies: with
+// more its requests would be refused for their length.
+func TestAZ05_CookiesAreBounded(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		for range 60 {
+			b.arrive(w.acme.begin())
+		}
+		if n := len(b.jar.Cookies(must(url.Parse(issuer))(t))); n > 20 {
+			t.Errorf("%d cookies", n)
+		}
+		f := w.acme.begin()
+		f.redeem(f.code(b.fill(b.arrive(f), adaEmail, adaPassword))).ok()
+	})
+}
+
+// Who is signed in is not asked to prove it when somebody else is wanted: they
+// get the open form.
+func TestAZ11_HintOfAnother(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		hint := w.newBrowser().connect(w.acme, adaEmail, adaPassword).IDToken
+		b := w.newBrowser()
+		b.signIn(bobEmail, bobPassword)
+		time.Sleep(time.Second)
+		f := w.acme.begin("id_token_hint", hint)
+		p := b.get(f.url())
+		p.want(http.StatusOK, "/login")
+		if strings.Contains(p.body, bobEmail) {
+			t.Errorf("the form is Bob's:\n%s", p.body)
+		}
+		if got := f.redeem(f.code(b.fill(p, adaEmail, adaPassword))).ok().claims()["sub"]; got != w.ada.ID {
+			t.Errorf("sub = %v", got)
+		}
 	})
 }
 

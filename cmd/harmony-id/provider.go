@@ -48,7 +48,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	}
 	accounts := account.New(d, ring, cfg.account)
 	sessions := session.New(accounts, cfg.issuer, cfg.account.SessionMax)
-	provider, err := idp.New(d, ring, accounts, sessions, cfg.idp)
+	provider, err := idp.New(d, ring, sessions, cfg.idp)
 	if err != nil {
 		return nil, fmt.Errorf("assembling the provider: %w", err)
 	}
@@ -58,8 +58,8 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 
 	r := mux.NewRouter()
 	provider.Routes(r)
-	(&login.Handler{Accounts: accounts, Sessions: sessions, Pending: func(r *http.Request, to string) (*login.Pending, error) {
-		p, err := provider.Pending(r, to)
+	(&login.Handler{Accounts: accounts, Sessions: sessions, Pending: func(r *http.Request, to string, in *account.Session) (*login.Pending, error) {
+		p, err := provider.Pending(r, to, in)
 		return (*login.Pending)(p), err
 	}}).Routes(r)
 	(&security.Handler{Sessions: sessions}).Routes(r)
