@@ -72,32 +72,38 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 // EndSession ends the session of a token, and with it every code and token it
 // led to, in one statement: whatever reads a grant joins a session that has not
 // ended. It ends one that was idle too long as well, for its grants live on.
-// Ending twice, or what never was, is the same as once.
-func (s *Store) EndSession(ctx context.Context, token string, by Actor, d Device) error {
+// With only, it ends that session and no other. It reports whether it ended one:
+// ending twice, or what never was, changes nothing.
+func (s *Store) EndSession(ctx context.Context, token, only string, by Actor, d Device) (ended bool, err error) {
 	if !secret.IsToken(token, "hse_") {
-		return nil
+		return false, nil
 	}
-	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		e := Event{Kind: "signed_out", Actor: by, Device: d}
-		err := tx.Returning(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE token_hash = $3 AND ended_at IS NULL RETURNING id, user_id`,
-			[]any{db.Micros(time.Now()), by.String(), secret.Hash(token)}, &e.SessionID, &e.UserID)
+		err := tx.Returning(ctx, `
+			UPDATE sessions SET ended_at = $1, ended_by = $2
+			WHERE token_hash = $3 AND ended_at IS NULL AND (CAST($4 AS TEXT) = '' OR id = $4) RETURNING id, user_id`,
+			[]any{db.Micros(time.Now()), by.String(), secret.Hash(token), only}, &e.SessionID, &e.UserID)
+		if ended = err == nil; ended {
+			return Record(ctx, tx, e)
+		}
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		return Record(ctx, tx, e)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("ending a session: %w", err)
+		return false, fmt.Errorf("ending a session: %w", err)
 	}
-	return nil
+	return ended, nil
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 func decode(s string) ([]byte, bool) {
+	if strings.ContainsAny(s, "\r\n") { // which the decoder would skip
+		return nil, false
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return b, err == nil && len(b) > 0
 }

@@ -68,7 +68,11 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("finding who signs in: %w", err)
 	}
-	lanes := s.passwordLanes(canonical, a.Device.Network, s.knownBrowser(a.Browser, userID))
+	address := canonical
+	if invalid != nil {
+		address = "not an address: " + a.Email // counts as one of its own
+	}
+	lanes := s.passwordLanes(address, a.Device.Network, s.knownBrowser(a.Browser, userID))
 	if err := s.reserve(ctx, lanes, time.Now()); err != nil {
 		return nil, err
 	}

@@ -36,12 +36,10 @@ const (
 
 func (l lane) interval() time.Duration { return window / time.Duration(l.limit) }
 
-// passwordLanes are the lanes of an attempt. known is the browser's id if the
+// passwordLanes are the lanes of an attempt at an address, or at what was typed
+// in place of one. known is the browser's id if the
 // person signed in with it before.
 func (s *Store) passwordLanes(email, network, known string) []lane {
-	if email == "" { // what nobody can have for an address costs no account anything
-		return []lane{{"password/network/" + network, perNetwork}}
-	}
 	who := hex.EncodeToString(s.ring.MACs("throttle", []byte(email))[0][:16])
 	if known != "" {
 		return []lane{{"password/browser/" + known + "/" + who, perBrowser}}

@@ -38,9 +38,9 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case in == nil && l.hint != nil:
-		// Signed out already, or idle for too long: then the session ends now, for
-		// the tokens of workspaces outlive idleness.
-		if err := s.sessions.End(w, r); err != nil {
+		// Signed out already, or idle for too long: then the very session that the
+		// hint names ends now, for the tokens of workspaces outlive idleness.
+		if err := s.sessions.EndOnly(w, r, l.hint.Session); err != nil {
 			return err
 		}
 		return redirect(w, l.back())

@@ -23,8 +23,8 @@ func IsToken(s, prefix string) bool {
 	if !ok || len(rest) != base64.RawURLEncoding.EncodedLen(tokenBytes) {
 		return false
 	}
-	_, err := base64.RawURLEncoding.Strict().DecodeString(rest)
-	return err == nil
+	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
+	return err == nil && len(b) == tokenBytes // the decoder skips line breaks
 }
 
 // ID returns a new name for a row: prefix and 130 random bits as 26 letters and

@@ -127,11 +127,25 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login
 // End ends the session of the request's browser, if it has one, and forgets its
 // cookie.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
-	if err := m.accounts.EndSession(r.Context(), m.Cookie(r, sessionCookie), account.Actor{Kind: "person"}, Device(r)); err != nil {
-		return err
+	_, err := m.end(r, "")
+	if err == nil {
+		m.SetCookie(w, sessionCookie, "", -1)
 	}
-	m.SetCookie(w, sessionCookie, "", -1)
-	return nil
+	return err
+}
+
+// EndOnly ends the session of the request's browser if it is this one, even one
+// that was idle for too long.
+func (m *Manager) EndOnly(w http.ResponseWriter, r *http.Request, sessionID string) error {
+	ended, err := m.end(r, sessionID)
+	if ended {
+		m.SetCookie(w, sessionCookie, "", -1)
+	}
+	return err
+}
+
+func (m *Manager) end(r *http.Request, only string) (bool, error) {
+	return m.accounts.EndSession(r.Context(), m.Cookie(r, sessionCookie), only, account.Actor{Kind: "person"}, Device(r))
 }
 
 // Require guards a page: who has a session gets it, who has none is led to the

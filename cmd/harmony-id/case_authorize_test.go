@@ -363,6 +363,9 @@ func TestAZ05_Z01_RequestBoundToBrowser(t *testing.T) {
 			}
 		}
 		// One of two cookies is not ours, and nobody can tell which.
+		if attacker.cookie("__Host-"+bound) == "" {
+			t.Fatal("no cookie binds the request")
+		}
 		for _, value := range []string{secret.Token("hbr_"), attacker.cookie("__Host-" + bound)} {
 			p := attacker.once(http.MethodGet, resume, nil, http.Header{"Cookie": {"__Host-" + bound + "=" + value}})
 			p.wantBroken(expiredLink)
@@ -436,18 +439,6 @@ func TestAZ11_HintOfAnother(t *testing.T) {
 	})
 }
 
-// cookie is the value that a browser holds under a name.
-func (b *browser) cookie(name string) string {
-	b.w.t.Helper()
-	for _, c := range b.jar.Cookies(must(url.Parse(issuer))(b.w.t)) {
-		if c.Name == name {
-			return c.Value
-		}
-	}
-	b.w.t.Fatalf("no cookie %s", name)
-	return ""
-}
-
 // The cookie that binds is one that scripts and other sites do not get, and
 // workspaces' redirects do (trap B3).
 func TestB3_CookiesOfTheFlow(t *testing.T) {
@@ -503,8 +494,15 @@ func TestAZ06_ResumeOfNothing(t *testing.T) {
 		resume = b.arrive(f).url.Query().Get("to")
 		time.Sleep(29 * time.Minute)
 		b.get(resume).want(http.StatusOK, "/login")
+		bound := "__Host-harmony-request-" + strings.TrimPrefix(resume, "/authorize/resume?id=")
+		kept := w.browserAt(w.house, "192.0.2.12") // does not forget the cookie when it is told to
+		kept.header = http.Header{"Cookie": {bound + "=" + b.cookie(bound)}}
+		if p := kept.once(http.MethodGet, resume, nil, nil); p.status != http.StatusSeeOther {
+			t.Fatalf("with the cookie alone: %d", p.status)
+		}
 		time.Sleep(2 * time.Minute)
 		b.get(resume).wantBroken(expiredLink)
+		kept.once(http.MethodGet, resume, nil, nil).wantBroken(expiredLink)
 	})
 }
 

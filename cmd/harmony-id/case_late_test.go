@@ -48,6 +48,21 @@ func TestSES15_SignOutAfterIdle(t *testing.T) {
 	}
 }
 
+// But nobody else's ID token ends it (trap Z18).
+func TestZ18_HintOfAnotherAfterIdle(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		hint := w.newBrowser().connect(w.acme, bobEmail, bobPassword).IDToken
+		b := w.newBrowser()
+		k := b.connect(w.acme, adaEmail, adaPassword)
+		time.Sleep(73 * time.Hour)
+		b.get("/end_session?" + url.Values{"id_token_hint": {hint}, "post_logout_redirect_uri": {farewell}}.Encode())
+		w.acme.refresh(k.RefreshToken).ok()
+		if b.cookie(sessionCookieName) == "" {
+			t.Error("the cookie is gone, so she cannot end the session herself")
+		}
+	})
+}
+
 // A change of clients that cannot be read with the keys is no reason to go on
 // with the old clients for ever: after a minute nobody is authenticated, and the
 // documents can still be read. The log says why.
