@@ -40,7 +40,7 @@ func (l lane) interval() time.Duration { return window / time.Duration(l.limit) 
 // in place of one. known is the browser's id if the
 // person signed in with it before.
 func (s *Store) passwordLanes(email, network, known string) []lane {
-	who := hex.EncodeToString(s.ring.MACs("throttle", []byte(email))[0][:16])
+	who := s.pseudonym(email)
 	if known != "" {
 		return []lane{{"password/browser/" + known + "/" + who, perBrowser}}
 	}
@@ -52,6 +52,19 @@ func (s *Store) passwordLanes(email, network, known string) []lane {
 	// One order for everybody: two statements never wait for each other's rows.
 	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
 	return lanes
+}
+
+func (s *Store) pseudonym(email string) string {
+	return hex.EncodeToString(s.ring.MACs("throttle", []byte(email))[0][:16])
+}
+
+// Pseudonym stands for an address in the log: the same for every way to write it,
+// and of no use without the encryption keys.
+func (s *Store) Pseudonym(email string) string {
+	if canonical, err := CanonicalEmail(email); err == nil {
+		email = canonical
+	}
+	return s.pseudonym(email)
 }
 
 // reserve counts one attempt in every lane, or refuses it with a

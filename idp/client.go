@@ -190,6 +190,11 @@ func checkRedirectURI(s string, public bool) error {
 	case slices.Contains(strings.Split(u.Path, "/"), "..") || slices.Contains(strings.Split(u.Path, "/"), "."):
 		return errors.New("has a dot segment in its path")
 	}
+	for name := range u.Query() {
+		if slices.Contains([]string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"}, name) {
+			return fmt.Errorf("has the parameter %q, which answers have", name)
+		}
+	}
 	switch u.Scheme {
 	case "https":
 		if u.Hostname() == "" {

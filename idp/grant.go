@@ -147,7 +147,7 @@ func wrongRedemption(c *Client, g *grant, redirectURI, registered, verifier, cha
 	switch {
 	case g.clientID != c.ID:
 		return "another client's code"
-	case now.Sub(g.createdAt) > codeTTL:
+	case now.Sub(g.createdAt) > codeTTL || now.Sub(g.createdAt) < -maxSkew:
 		return "the code has expired"
 	case redirectURI != registered:
 		return "redirect_uri is not that of the authorization request"
@@ -183,15 +183,24 @@ func verifierText(s string) bool {
 // replayed ends the grant of a code that was spent before. A string that merely
 // names a grant ends nothing.
 func (s *Server) replayed(ctx context.Context, id, code string) error {
-	n, err := s.db.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND code_hash = $3 AND redeemed_at IS NOT NULL AND ended_at IS NULL`,
-		db.Micros(time.Now()), id, secret.Hash(code))
+	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+		e := account.Event{Kind: "code_reused", Actor: account.Actor{Kind: "client"}}
+		err := tx.Returning(ctx, `
+			UPDATE grants SET ended_at = $1 WHERE id = $2 AND code_hash = $3 AND redeemed_at IS NOT NULL AND ended_at IS NULL
+			RETURNING user_id, client_id, session_id`,
+			[]any{db.Micros(time.Now()), id, secret.Hash(code)}, &e.UserID, &e.ClientID, &e.SessionID)
+		if err != nil {
+			return err
+		}
+		return account.Record(ctx, tx, e)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return errInvalidGrant
+	}
 	if err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
 	}
-	if n > 0 {
-		return fmt.Errorf("%w (the code was used before, its grant has ended)", errInvalidGrant)
-	}
-	return errInvalidGrant
+	return fmt.Errorf("%w (the code was used before, its grant has ended)", errInvalidGrant)
 }
 
 func (s *Server) endGrant(ctx context.Context, id string) error {

@@ -53,8 +53,9 @@ const (
 // browser's session (nil: none). It is asked at /authorize and again each time
 // that a step leads back to /authorize/resume.
 func (r *request) needs(in *account.Session) step {
-	// Proofs since the request began answer every demand for fresh ones.
-	since := in != nil && !in.AuthTime.Before(r.CreatedAt)
+	// Proofs since a waiting request began answer every demand for fresh ones. A
+	// request that just arrived has seen none, whatever another replica's clock says.
+	since := in != nil && r.ID != "" && !in.AuthTime.Before(r.CreatedAt)
 	switch {
 	case in == nil:
 	case r.HintSub != "" && r.HintSub != in.UserID:
@@ -64,7 +65,7 @@ func (r *request) needs(in *account.Session) step {
 	case since:
 		return stepNone
 	case r.Prompt == "login" || r.Prompt == "select_account":
-	case r.MaxAge != nil && time.Since(in.AuthTime) > time.Duration(*r.MaxAge)*time.Second:
+	case r.MaxAge != nil && (time.Since(in.AuthTime) > time.Duration(*r.MaxAge)*time.Second || time.Since(in.AuthTime) < -maxSkew):
 	default:
 		return stepNone
 	}
@@ -104,8 +105,13 @@ var (
 	errServer        = &oauthError{"server_error", "something went wrong here, try again"}
 )
 
+// maxSkew is how far the clocks of replicas may be apart. What is from further in
+// the future is not fresh.
+const maxSkew = 5 * time.Second
+
 // The longest values that a request may carry.
 const (
+	maxState     = 4096
 	maxNonce     = 4096
 	maxLoginHint = 254
 )
@@ -130,8 +136,8 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 		return nil, &pageError{"redirect_uri is not registered", []any{"client_id", r.ClientID, "got", short(strings.Join(to, " ")), "registered", r.client.RedirectURIs}}
 	}
 	r.RedirectURI = to[0]
-	if !text(q.Get("state")) {
-		return nil, &pageError{"state is not text", []any{"client_id", r.ClientID}}
+	if !text(q.Get("state")) || len(q.Get("state")) > maxState {
+		return nil, &pageError{"state is not text, or too long", []any{"client_id", r.ClientID}}
 	}
 	if len(q["state"]) == 1 {
 		r.State = q.Get("state")

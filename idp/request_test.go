@@ -85,7 +85,7 @@ func TestNeeds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			time.Sleep(20 * time.Second) // the person takes a while
-			r := &request{Prompt: c.prompt, HintSub: c.hint, CreatedAt: began}
+			r := &request{ID: "waits", Prompt: c.prompt, HintSub: c.hint, CreatedAt: began}
 			if c.maxAge != "" {
 				n := must(time.ParseDuration(c.maxAge + "s"))
 				seconds := int64(n.Seconds())
@@ -131,6 +131,23 @@ func TestNeedsMaxAge(t *testing.T) {
 			t.Errorf("after more than 60 seconds: %d", got)
 		}
 	})
+}
+
+// OP-07: another replica's clock may be ahead. A proof from the future is not
+// fresh, and none answers a request that only just arrived.
+func TestOP07_NeedsWithSkew(t *testing.T) {
+	zero := int64(0)
+	for what, r := range map[string]*request{
+		"login": {Prompt: "login", CreatedAt: time.Now()}, "max_age": {MaxAge: &zero, CreatedAt: time.Now()}, "select": {Prompt: "select_account", CreatedAt: time.Now()},
+	} {
+		if got := r.needs(&account.Session{UserID: "usr_me", AuthTime: time.Now().Add(90 * time.Second)}); got != stepLogin {
+			t.Errorf("%s: %d", what, got)
+		}
+	}
+	g := &grant{clientID: "acme", createdAt: time.Now().Add(90 * time.Second)}
+	if why := wrongRedemption(testClients["acme"], g, "u", "u", "", "", time.Now()); why != "the code has expired" {
+		t.Errorf("a code from the future: %q", why)
+	}
 }
 
 func must[T any](v T, err error) T {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -91,6 +92,11 @@ func (k keySet) sign(alg string, now time.Time, claims idClaims) (string, error)
 	return jws.CompactSerialize()
 }
 
+// notJWS reports a character that no compact JWS has (RFC 7515 3.1): decoders skip some.
+func notJWS(c rune) bool {
+	return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+}
+
 // maxHint bounds the length of an id_token_hint.
 const maxHint = 8 << 10
 
@@ -98,8 +104,8 @@ const maxHint = 8 << 10
 // RP-Initiated Logout 2): our signature and key, its type, our issuer, the
 // client among its audience. It may have expired. clientID "" takes any client that is registered.
 func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, error) {
-	if len(token) > maxHint {
-		return nil, errors.New("too long")
+	if len(token) > maxHint || strings.ContainsFunc(token, notJWS) {
+		return nil, errors.New("too long, or not a compact JWS")
 	}
 	allowed := make([]jose.SignatureAlgorithm, 0, len(algs))
 	for _, a := range algs {

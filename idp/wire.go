@@ -167,6 +167,10 @@ func bearer(w *wireWriter, r *http.Request) bool {
 		return false
 	}
 	w.challenge = `Bearer error="invalid_token"`
+	if found[0] == "" {
+		refuse(w, r, errInvalidToken)
+		return false
+	}
 	r.Header["Authorization"] = []string{"Bearer " + found[0]}
 	r.PostForm, r.Form = url.Values{}, url.Values{}
 	return true

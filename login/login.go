@@ -97,6 +97,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 
+	h.note(r, err)
 	in, none := h.Sessions.In(r)
 	if none != nil {
 		in = nil
@@ -130,6 +131,22 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Retry-After", strconv.Itoa(p.Wait))
 	}
 	return web.Show(w, r, status, p)
+}
+
+// note tells the operator of an attempt that failed: for whom, as a pseudonym
+// that is the same each time, and how. What was typed is nobody's business: it
+// may be a password in the wrong field.
+func (h *Handler) note(r *http.Request, err error) {
+	outcome := "failed"
+	if _, ok := errors.AsType[*account.ThrottledError](err); ok {
+		outcome = "throttled"
+	}
+	for what, is := range map[string]error{"wrong": account.ErrWrong, "busy": account.ErrBusy, "too_long": account.ErrTooLong} {
+		if errors.Is(err, is) {
+			outcome = what
+		}
+	}
+	web.Log(r.Context()).InfoContext(r.Context(), "sign-in refused", "outcome", outcome, "account", h.Accounts.Pseudonym(r.PostForm.Get("email")), "address", web.Address(r).String())
 }
 
 // form is the empty form. One that can end at a workspace says so to the

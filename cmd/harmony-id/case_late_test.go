@@ -205,3 +205,52 @@ func TestLOGIN06_NobodysAddressLocksNobodyOut(t *testing.T) {
 		far.signIn(adaEmail, adaPassword)
 	})
 }
+
+// LG-03: an attempt that failed leaves a line with its outcome and a pseudonym,
+// the same each time, and never what was typed. A code that was used twice leaves
+// an event.
+func TestLG03_FailuresLeaveATrace(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		p := b.get("/login")
+		for range 11 {
+			p = b.fill(p, adaEmail, "not her password")
+		}
+		b.fill(p, "my password, typed here", "x")
+		var outcomes []string
+		accounts := map[string]int{}
+		for line := range strings.Lines(w.log.String()) {
+			var l struct{ Msg, Outcome, Account, Request string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			if l.Msg == "sign-in refused" {
+				outcomes = append(outcomes, l.Outcome)
+				accounts[l.Account]++
+				if l.Request == "" {
+					t.Error("no request id")
+				}
+			}
+		}
+		if got := strings.Join(outcomes, " "); got != strings.Repeat("wrong ", 10)+"throttled wrong" {
+			t.Errorf("outcomes: %s", got)
+		}
+		if len(accounts) != 2 {
+			t.Errorf("accounts: %v", accounts)
+		}
+		for _, typed := range []string{adaEmail, "my password", "not her password"} {
+			if strings.Contains(w.log.String(), typed) {
+				t.Errorf("the log says %q", typed)
+			}
+		}
+		bob := w.browserAt(w.house, "192.0.2.77")
+		f := w.acme.begin()
+		code := f.code(bob.fill(bob.get(f.url()), bobEmail, bobPassword))
+		f.redeem(code).ok()
+		f.redeem(code).refused(http.StatusBadRequest, "invalid_grant")
+		f.redeem(code).refused(http.StatusBadRequest, "invalid_grant")
+		if n := w.count("events WHERE kind = 'code_reused' AND user_id = $1 AND client_id = 'acme'", w.bob.ID); n != 1 {
+			t.Errorf("%d events of a code that was used twice", n)
+		}
+	})
+}

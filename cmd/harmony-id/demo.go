@@ -342,7 +342,10 @@ func (w *workspace) refresh(rw http.ResponseWriter, r *http.Request) error {
 		return w.failed(rw, r, "invalid_token", err)
 	}
 	w.mu.Lock()
-	w.sessions[cookie(r, w.sessionCookie())] = fresh
+	id := cookie(r, w.sessionCookie())
+	if _, still := w.sessions[id]; still { // or they signed out meanwhile
+		w.sessions[id] = fresh
+	}
 	w.mu.Unlock()
 	http.Redirect(rw, r, "/", http.StatusSeeOther)
 	return nil

@@ -91,6 +91,10 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 			return &exit{exitUsage, err}
 		}
 	}
+	if issuer.Scheme == "https" && c.TLSCertFile == "" && len(c.TrustedProxies) == 0 {
+		p.log.Warn("a proxy seems to end TLS, and none is trusted: all people share one address, and with it the limit on attempts. Write " +
+			variable("trusted-proxies") + "=ADDRESS of the proxy")
+	}
 	boundMemory(p.environ, c.HashMemory)
 	listener, err := listen(string(c.HTTPAddr), "http-addr")
 	if err != nil {
