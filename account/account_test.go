@@ -83,6 +83,29 @@ func TestNewPassword(t *testing.T) {
 	}
 }
 
+// What workspaces make links of and show is what it should be.
+func TestClaims(t *testing.T) {
+	for _, c := range []Claims{
+		{},
+		{Profile: "https://people.test/ada", Website: "http://ada.test", Birthdate: "1815-12-10", PhoneNumber: "+442079460000", Zoneinfo: "Europe/London"},
+		{Birthdate: "0000-12-10"}, {Birthdate: "1815"}, {Address: &Address{Formatted: "12 St James's Square\nLondon", Country: "GB"}},
+	} {
+		if err := c.check(); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	for field, c := range map[string]Claims{
+		"picture": {Picture: "javascript:alert(1)"}, "website": {Website: "//evil.test"}, "profile": {Profile: "data:text/html,x"},
+		"birthdate": {Birthdate: "10.12.1815"}, "phone_number": {PhoneNumber: "020 7946 0000"},
+		"nickname": {Nickname: strings.Repeat("x", maxClaim+1)}, "locale": {Locale: "en\x00"}, "gender": {Gender: "a\u202eb"},
+		"address.country": {Address: &Address{Country: "G\nB"}},
+	} {
+		if invalid, ok := errors.AsType[*InvalidError](c.check()); !ok || invalid.Field != field {
+			t.Errorf("%+v: %v, want %s refused", c, c.check(), field)
+		}
+	}
+}
+
 // A stored hash that is not one of ours is an error, never a panic and never a match.
 func TestParsePHC(t *testing.T) {
 	s := newStore(t, "sqlite", Config{})

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -71,6 +73,46 @@ type Address struct {
 	Country       string `json:"country,omitempty"`
 }
 
+var (
+	birthdate   = regexp.MustCompile(`^([0-9]{4}|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]))$`)
+	phoneNumber = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+)
+
+// maxClaim bounds the length of a claim in bytes.
+const maxClaim = 1000
+
+// check refuses claims that are not what OIDC Core 5.1 says they are: workspaces
+// show them and make links of them.
+func (c Claims) check() error {
+	address := Address{}
+	if c.Address != nil {
+		address = *c.Address
+	}
+	for name, v := range map[string]string{
+		"given_name": c.GivenName, "family_name": c.FamilyName, "middle_name": c.MiddleName, "nickname": c.Nickname,
+		"preferred_username": c.PreferredUsername, "profile": c.Profile, "picture": c.Picture, "website": c.Website, "gender": c.Gender,
+		"birthdate": c.Birthdate, "zoneinfo": c.Zoneinfo, "locale": c.Locale, "phone_number": c.PhoneNumber,
+		"address.street_address": strings.ReplaceAll(address.StreetAddress, "\n", ""), "address.formatted": strings.ReplaceAll(address.Formatted, "\n", ""),
+		"address.locality": address.Locality, "address.region": address.Region, "address.postal_code": address.PostalCode, "address.country": address.Country,
+	} {
+		if len(v) > maxClaim || !utf8.ValidString(v) || strings.ContainsFunc(v, unprintable) {
+			return &InvalidError{name, fmt.Sprintf("is longer than %d bytes or has characters that cannot be seen", maxClaim)}
+		}
+	}
+	for name, v := range map[string]string{"profile": c.Profile, "picture": c.Picture, "website": c.Website} {
+		if u, err := url.Parse(v); v != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+			return &InvalidError{name, "is not an http or https URL"}
+		}
+	}
+	if c.Birthdate != "" && !birthdate.MatchString(c.Birthdate) {
+		return &InvalidError{"birthdate", "is not YYYY-MM-DD, 0000-MM-DD or YYYY"}
+	}
+	if c.PhoneNumber != "" && !phoneNumber.MatchString(c.PhoneNumber) {
+		return &InvalidError{"phone_number", "is not in the form +442079460000 (E.164)"}
+	}
+	return nil
+}
+
 // NewUser is what an account is made from. An empty Password makes an account
 // that cannot sign in until it has one.
 type NewUser struct {
@@ -132,6 +174,9 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 		return nil, err
 	}
 	if err := CheckName("name", n.Name); err != nil {
+		return nil, err
+	}
+	if err := n.Claims.check(); err != nil {
 		return nil, err
 	}
 	var hash *string

@@ -85,7 +85,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	c.startLog(p)
 	log := p.log
-	// The ports first: two that run at once must not share the data.
+	// The ports first: a taken one is what a second dev should hear of.
 	var listeners [][]net.Listener
 	var urls []*url.URL
 	defer func() {
@@ -110,6 +110,11 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 		}
 	}
 
+	unlock, err := lockDir(c.Dir) // two on other ports must not share the data either
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	d, ring, err := c.data(ctx)
 	if err != nil {
 		return err
@@ -177,9 +182,6 @@ const (
 
 // data opens the database and the keys in --dir and makes what is not there.
 func (c devCommand) data(ctx context.Context) (*db.DB, *secret.Ring, error) {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, nil, err
-	}
 	if c.Fresh {
 		for _, name := range []string{devDatabase, devDatabase + "-wal", devDatabase + "-shm", devKeys} {
 			if err := os.Remove(filepath.Join(c.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -210,6 +212,23 @@ func (c devCommand) data(ctx context.Context) (*db.DB, *secret.Ring, error) {
 		return nil, nil, errors.Join(fmt.Errorf("%w; --fresh starts anew", err), d.Close())
 	}
 	return d, ring, nil
+}
+
+// lockDir makes the directory if need be and keeps every other dev out of it
+// until unlock.
+func lockDir(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("another harmony-id dev uses %s: stop it, or choose another directory with --dir", dir)
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // writeOnce writes a file that is not there yet, for its owner alone.

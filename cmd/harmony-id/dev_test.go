@@ -299,6 +299,18 @@ func TestDevKeepsData(t *testing.T) {
 	}
 }
 
+// A second dev on other ports does not touch the first one's data, not even to
+// begin afresh.
+func TestDevAlone(t *testing.T) {
+	dir := t.TempDir()
+	h := startDev(t, dir)
+	args, _ := devArgs(dir)
+	shell{t: t}.run("", append(args, "--fresh")...).want(exitFailed, "another harmony-id dev uses "+dir)
+	h.signIn(h.open(h.acme+"/sign-in"), "ada@example.com", demoPeople[0].Password).want(200, h.acme+"/")
+	h.end()
+	startDev(t, dir).end() // the lock ends with the process
+}
+
 // dev is for this machine: it refuses everything that others could reach.
 func TestDevRefuses(t *testing.T) {
 	for _, c := range []struct {

@@ -1,6 +1,0 @@
-//go:build !unix
-
-package main
-
-// noDumps has nothing to forbid here.
-func noDumps() {}

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+// noDumps has nothing to forbid here.
+func noDumps() {}
+
+// lockFile locks nothing here.
+func lockFile(*os.File) error { return nil }
