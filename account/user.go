@@ -137,7 +137,7 @@ func CanonicalEmail(s string) (string, error) {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable) {
 		return "", &InvalidError{"email", "has characters that no address has"}
 	}
-	s = strings.ToLower(norm.NFC.String(s))
+	s = norm.NFC.String(strings.ToLower(norm.NFC.String(s))) // a letter in lower case may go together with its marks
 	if len(s) > maxEmail {
 		return "", &InvalidError{"email", fmt.Sprintf("is longer than %d bytes", maxEmail)}
 	}

@@ -51,8 +51,13 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return s.proceed(w, r, req)
+}
+
+// proceed does what a request needs: it answers, or leads on to a step.
+func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) error {
 	in, err := s.sessions.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
+	if err != nil {
 		return err
 	}
 	switch req.needs(in) {
@@ -61,6 +66,16 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	case stepRefuse:
 		return s.answerError(w, r, req, errLoginRequired)
 	}
+	if req.ID == "" {
+		if err := s.await(w, r, req); err != nil {
+			return err
+		}
+	}
+	return redirect(w, pathLogin+"?"+url.Values{"to": {pathResume + "?id=" + req.ID}}.Encode())
+}
+
+// await lets a request wait for its person, in this browser alone.
+func (s *Server) await(w http.ResponseWriter, r *http.Request, req *request) error {
 	browser := secret.Token(browserToken)
 	if err := s.keep(r.Context(), req, browser); err != nil {
 		return err
@@ -71,11 +86,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	s.sessions.SetCookie(w, requestCookie+req.ID, browser, requestTTL)
-	return toLogin(w, req)
-}
-
-func toLogin(w http.ResponseWriter, req *request) error {
-	return redirect(w, pathLogin+"?"+url.Values{"to": {pathResume + "?id=" + req.ID}}.Encode())
+	return nil
 }
 
 // resume is where every step leads back to. It asks needs again, and only the
@@ -88,17 +99,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	in, err := s.sessions.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
-		return err
-	}
-	switch req.needs(in) {
-	case stepNone:
-		return s.answerCode(w, r, req, in)
-	case stepRefuse:
-		return s.answerError(w, r, req, errLoginRequired)
-	}
-	return toLogin(w, req)
+	return s.proceed(w, r, req)
 }
 
 // Pending is what the sign-in page should know of the request that a person will

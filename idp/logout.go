@@ -2,7 +2,6 @@ package idp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -33,7 +32,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	in, err := s.sessions.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
+	if err != nil {
 		return err
 	}
 	switch {
@@ -122,11 +121,11 @@ func (s *Server) askToLeave(w http.ResponseWriter, r *http.Request, in *account.
 // logoutPage is the question of who is signed in, and the farewell of who is not.
 func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request) error {
 	in, err := s.sessions.In(r)
-	if errors.Is(err, account.ErrNoSession) {
-		return web.Show(w, r, http.StatusOK, templates.SignedOut{SignInURL: pathLogin})
-	}
 	if err != nil {
 		return err
+	}
+	if in == nil {
+		return web.Show(w, r, http.StatusOK, templates.SignedOut{SignInURL: pathLogin})
 	}
 	return s.askToLeave(w, r, in, &leaving{})
 }

@@ -57,7 +57,7 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	to := local(q.Get("to"))
 	in, err := h.Sessions.In(r)
-	if err != nil && !errors.Is(err, account.ErrNoSession) {
+	if err != nil {
 		return err
 	}
 	pending, err := h.Pending(r, to, in)

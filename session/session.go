@@ -77,13 +77,13 @@ func (m *Manager) name(n string) string {
 	return n
 }
 
-// In returns the session of the request's browser, or account.ErrNoSession.
+// In returns the session of the request's browser, nil if it has none.
 func (m *Manager) In(r *http.Request) (*account.Session, error) {
-	token := m.Cookie(r, sessionCookie)
-	if token == "" {
-		return nil, account.ErrNoSession
+	in, err := m.accounts.Session(r.Context(), m.Cookie(r, sessionCookie))
+	if errors.Is(err, account.ErrNoSession) {
+		return nil, nil
 	}
-	return m.accounts.Session(r.Context(), token)
+	return in, err
 }
 
 // Known returns what this browser holds of earlier sign-ins, for account.Attempt.
@@ -153,12 +153,12 @@ func (m *Manager) end(r *http.Request, only string) (bool, error) {
 func (m *Manager) Require(page func(http.ResponseWriter, *http.Request, *account.Session) error) http.Handler {
 	return web.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		in, err := m.In(r)
-		if errors.Is(err, account.ErrNoSession) {
-			http.Redirect(w, r, "/login?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
-			return nil
-		}
 		if err != nil {
 			return err
+		}
+		if in == nil {
+			http.Redirect(w, r, "/login?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
+			return nil
 		}
 		return page(w, r, in)
 	})

@@ -383,7 +383,7 @@ func TestWEB10_ErrorPages(t *testing.T) {
 			b := w.newBrowser()
 			b.signIn(adaEmail, adaPassword)
 			w.exec(`ALTER TABLE sessions RENAME TO gone_sessions`)
-			inside := regexp.MustCompile(`(?i)gone_|sessions|sqlite|postgres|pgx|SELECT|relation|goroutine|\.go:|/work/|panic|Go-http|golang|mux`)
+			inside := regexp.MustCompile(`(?i)gone_|sessions|sqlite|postgres|pgx|SELECT|relation|goroutine|\.go:|/home/|/root/|panic|Go-http|golang|mux`)
 			for what, c := range map[string]struct {
 				p      *page
 				status int
