@@ -29,7 +29,6 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/harmony/id/account"
-	"github.com/harmony/id/db"
 	"github.com/harmony/id/db/dbtest"
 	"github.com/harmony/id/idp"
 	"github.com/harmony/id/secret"
@@ -337,51 +336,62 @@ func TestSES10_Disabled(t *testing.T) {
 	})
 }
 
-// SES-10, I4: what changes while the password is being hashed counts.
+// SES-10: the row of the person decides, whatever became of their sessions.
+func TestSES10_DisabledDecides(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		w.exec(`UPDATE users SET disabled_at = 1 WHERE id = $1`, w.ada.ID)
+		if b.signedIn() {
+			t.Error("signed in")
+		}
+		f := w.acme.begin("prompt", "none")
+		f.wantError(b.get(f.url()), "login_required")
+	})
+}
+
+// SES-10, I4: what changes while the password is being hashed counts, for a hash
+// of today and for one of yesterday, in a new browser and in one that the person
+// is signed in with.
 func TestSES10_DecidedLate(t *testing.T) {
-	for what, act := range map[string]func(w *world) error{
-		"disabled": func(w *world) error {
-			return w.house.accounts.DisableUser(context.Background(), w.ada.ID, supporter)
-		},
-		"deleted": func(w *world) error {
-			return w.house.accounts.DeleteUser(context.Background(), w.ada.ID, supporter)
-		},
-		"another password": func(w *world) error {
-			_, err := w.db.Exec(context.Background(), `UPDATE users SET password_hash = $1, password_changed_at = $2 WHERE id = $3`, weak("the new one"), db.Micros(time.Now())+1, w.ada.ID)
-			return err
-		},
+	for what, change := range map[string]string{
+		"disabled":         `UPDATE users SET disabled_at = 1 WHERE id = $1`,
+		"deleted":          `DELETE FROM users WHERE id = $1`,
+		"another password": `UPDATE users SET password_hash = '` + weak("the new one") + `', password_changed_at = password_changed_at + 1 WHERE id = $1`,
 	} {
 		t.Run(strings.ReplaceAll(what, " ", "_"), func(t *testing.T) {
 			dbtest.Each(t, func(t *testing.T, engine string) {
 				synctest.Test(t, func(t *testing.T) {
 					var between func()
 					w := wellBehaved(t, engine, watch("INSERT INTO throttles", &between))
-					in := w.newBrowser()
-					in.signIn(adaEmail, adaPassword)
-					for _, old := range []bool{false, true} { // a hash of today, and one to make anew
-						for _, b := range []*browser{w.newBrowser(), in} {
-							time.Sleep(time.Hour)
-							w.exec(`UPDATE users SET disabled_at = NULL WHERE id = $1`, w.ada.ID)
-							if w.count("users WHERE id = $1", w.ada.ID) == 0 {
-								w.ada = w.person(adaEmail, adaPassword)
-							}
-							if old {
-								w.weaken(w.ada.ID, adaPassword)
-							} else if what == "another password" {
-								must(1, w.house.accounts.DeleteUser(t.Context(), w.ada.ID, supporter))(t)
-								w.ada = w.person(adaEmail, adaPassword)
-							}
-							between = func() { must(1, act(w))(t) }
-							p := b.attempt(adaEmail, adaPassword)
-							if p.status != http.StatusUnprocessableEntity || len(p.header.Values("Set-Cookie")) > 0 {
-								t.Errorf("got %d with a hash of yesterday: %v", p.status, old)
-							}
-							if between != nil {
-								t.Fatal("nothing happened in between")
-							}
-							if w.count("sessions WHERE ended_at IS NULL AND seen_at = $1", db.Micros(time.Now())) != 0 {
-								t.Error("a session was opened")
-							}
+					for i, c := range []struct{ old, in bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+						email := fmt.Sprintf("late%d@example.com", i)
+						u := w.person(email, adaPassword)
+						b := w.browserAt(w.house, fmt.Sprintf("192.0.2.%d", 100+i))
+						if c.in {
+							b.signIn(email, adaPassword)
+						}
+						if c.old {
+							w.weaken(u.ID, adaPassword)
+						}
+						before := b.session()
+						between = func() { must(w.db.Exec(context.Background(), change, u.ID))(t) }
+						p := b.attempt(email, adaPassword)
+						if p.status != http.StatusUnprocessableEntity || len(p.header.Values("Set-Cookie")) > 0 || b.session() != before {
+							t.Errorf("%+v: got %d", c, p.status)
+						}
+						if between != nil {
+							t.Fatal("nothing happened in between")
+						}
+						want := 0
+						if c.in && what != "deleted" {
+							want = 1 // the one that there was: this is the row alone
+						}
+						if n := w.count("sessions WHERE user_id = $1 AND ended_at IS NULL", u.ID); n != want {
+							t.Errorf("%+v: %d sessions, want %d", c, n, want)
+						}
+						if what == "another password" {
+							w.browserAt(w.house, "192.0.2.99").attempt(email, "the new one").wantStatus(http.StatusSeeOther)
 						}
 					}
 				})
