@@ -1,5 +1,5 @@
 // Package account owns every row about a person and is the only package that
-// can verify anything: users, passwords, sessions, throttles, events.
+// can verify anything: users, passwords, second factors, sessions, throttles, events.
 //
 // It knows nothing of HTTP. What a person proves becomes a Login; Complete, the
 // one gate after every first factor, turns a Login into a session once the
@@ -34,11 +34,15 @@ type Config struct {
 // A Store keeps people and what they prove themselves with. It may be used by
 // many goroutines.
 type Store struct {
-	db       *db.DB
-	ring     *secret.Ring
-	browsers *secret.Box
-	hasher   *hasher
-	cfg      Config
+	db        *db.DB
+	ring      *secret.Ring
+	browsers  *secret.Box
+	totp      *secret.Box
+	pending   *secret.Box // what is shown and not confirmed yet
+	addresses *secret.Box // of people who are yet to be looked up
+	hasher    *hasher
+	cfg       Config
+	letters   chan struct{}
 }
 
 // New returns a Store over a migrated database. The operator's commands hold no
@@ -48,12 +52,15 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	cfg.PasswordMinLength = cmp.Or(cfg.PasswordMinLength, 12)
 	cfg.SessionIdle = cmp.Or(cfg.SessionIdle, 72*time.Hour)
 	cfg.SessionMax = cmp.Or(cfg.SessionMax, 30*24*time.Hour)
-	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg}
+	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1)}
 	if ring != nil {
-		s.browsers = ring.Box("browser")
+		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
 	}
 	return s
 }
+
+// PasswordMinLength is the least number of characters of a new password.
+func (s *Store) PasswordMinLength() int { return s.cfg.PasswordMinLength }
 
 var (
 	// ErrNotFound means that there is no such person.
@@ -68,6 +75,29 @@ var (
 	// ErrTooLong means that a password is longer than any that can be set; it
 	// was not hashed.
 	ErrTooLong = errors.New("password is too long")
+	// ErrUsed means that a code was right, and used before.
+	ErrUsed = errors.New("the code was used already")
+	// ErrPaused means that codes are refused after too many wrong ones; a backup
+	// code ends that, or an operator.
+	ErrPaused = errors.New("codes are refused after too many wrong ones")
+	// ErrNoLogin means that nobody is half signed in here: too late, or tried too
+	// often, or never begun.
+	ErrNoLogin = errors.New("no sign-in is under way")
+	// ErrProofNeeded means that the last proof is too old for what is to be done.
+	ErrProofNeeded = errors.New("a proof of the last minutes is needed")
+	// ErrOn means that two-factor authentication is on already, ErrOff that it is off.
+	ErrOn  = errors.New("two-factor authentication is on already")
+	ErrOff = errors.New("two-factor authentication is off")
+	// ErrNoEnrollment means that nothing is being set up in this session, or no longer.
+	ErrNoEnrollment = errors.New("nothing is being set up")
+	// ErrNoLink means that a link sets no password: it was used, replaced, is too
+	// old, or never was.
+	ErrNoLink = errors.New("the link is not valid any more")
+	// ErrNoKeys means that the Store was made without encryption keys, which this needs.
+	ErrNoKeys = errors.New("this needs the encryption keys")
+	// ErrGoogle means that the person signs in with Google and has no password to
+	// change.
+	ErrGoogle = errors.New("this person signs in with Google")
 )
 
 // An InvalidError says which field of a request cannot be and why, in words for
@@ -78,9 +108,10 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
 
-// A WeakError refuses a new password. Reason is for the person.
+// A WeakError refuses a new password. Code is for programs: short, long,
+// symbols, personal or breached. Reason says the same to the person.
 type WeakError struct {
-	Reason string
+	Code, Reason string
 }
 
 func (e *WeakError) Error() string { return "password refused: " + e.Reason }
@@ -120,7 +151,8 @@ type Device struct {
 const housekeepingBatch = 500
 
 // Clean deletes what has expired: sessions a day after they ended or expired,
-// with their grants, and throttles that are at rest. Call it every minute or so;
+// with their grants, throttles that are at rest, half sign-ins and set-ups that
+// were left, and links a day after their end. Call it every minute or so;
 // any number of replicas may.
 func (s *Store) Clean(ctx context.Context) error {
 	now := time.Now()
@@ -131,6 +163,9 @@ func (s *Store) Clean(ctx context.Context) error {
 		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2)`, now},
+		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 	} {
 		for {
 			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), housekeepingBatch)

@@ -142,7 +142,7 @@ func TestThrottleLetsThroughNoMore(t *testing.T) {
 					err := s.reserve(t.Context(), lanes, time.Now())
 					if err == nil {
 						through++
-					} else if wait, ok := errors.AsType[*ThrottledError](err); !ok || wait.Wait <= 0 || wait.Wait > window {
+					} else if wait, ok := errors.AsType[*ThrottledError](err); !ok || wait.Wait <= 0 || wait.Wait > passwordWindow {
 						t.Fatal(err)
 					}
 				}

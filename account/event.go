@@ -2,6 +2,10 @@ package account
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/harmony/id/db"
@@ -10,28 +14,160 @@ import (
 
 // An Event says that something happened to a person or a client, and who did it.
 type Event struct {
+	ID        string // made by Record
+	At        time.Time
 	Kind      string // in the past tense, as "signed_in"
 	UserID    string // who it happened to, or ""
 	ClientID  string // the workspace it has to do with, or ""
 	SessionID string // the session it has to do with, or ""
 	Actor     Actor
 	Device    Device
+	Detail    Detail
+
+	sealed []byte // the address of somebody who is yet to be looked up
+}
+
+// Detail is what an event tells besides. The JSON is how it is kept.
+type Detail struct {
+	AMR    []string `json:"amr,omitempty"`    // the proofs (RFC 8176)
+	New    bool     `json:"new,omitempty"`    // the browser had not been seen before
+	Left   int      `json:"left,omitempty"`   // backup codes that are left
+	Total  int      `json:"total,omitempty"`  // backup codes that were made
+	Ended  int      `json:"ended,omitempty"`  // sessions that ended with it
+	Failed int      `json:"failed,omitempty"` // wrong codes in a row
+	Case   string   `json:"case,omitempty"`   // support's case number
+	Other  string   `json:"other,omitempty"`  // the User-Agent of a session that was ended
+}
+
+// The kinds of events that have to do with how people sign in.
+const (
+	EventSignedIn         = "signed_in"
+	EventSignedInAgain    = "signed_in_again" // or proved it afresh
+	EventSignedOut        = "signed_out"
+	EventCodeFailed       = "code_failed"  // after a right first proof
+	EventCodesPaused      = "codes_paused" // too many wrong ones
+	EventPasswordChanged  = "password_changed"
+	EventPasswordReset    = "password_reset"
+	EventResetRequested   = "password_reset_requested"
+	EventResetLinkMade    = "reset_link_made" // by an operator
+	EventTwoFactorEnabled = "two_factor_enabled"
+	EventTwoFactorOff     = "two_factor_disabled"
+	EventTwoFactorReset   = "two_factor_reset" // by an operator
+	EventCodesMade        = "backup_codes_made"
+	EventCodeUsed         = "backup_code_used"
+	EventSessionEnded     = "session_ended"
+	EventSessionsEnded    = "sessions_ended"
+	EventInvited          = "invited"
+	EventUnthrottled      = "unthrottled"
+)
+
+// codeFailedTold is the wrong code in a row of which the person is told: their
+// password was right, so somebody knows it (ASVS 6.3.5).
+const codeFailedTold = 3
+
+// told reports whether the person has to hear of the event by email: every change
+// of how they sign in, whoever made it, and signs of a thief (ASVS 6.3.5, 6.3.7).
+func (e *Event) told() bool {
+	switch e.Kind {
+	case EventSignedIn:
+		return e.Detail.New
+	case EventCodeFailed:
+		return e.Detail.Failed == codeFailedTold
+	case EventSessionEnded, EventSessionsEnded:
+		return e.Actor.Kind == "operator"
+	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventResetRequested, EventResetLinkMade,
+		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed:
+		return true
+	}
+	return false
 }
 
 // Record writes an event in the transaction of what it tells of, so that neither
-// is without the other.
+// is without the other. If its person has to hear of it, it is due to be told.
 func Record(ctx context.Context, tx *db.Tx, e Event) error {
-	_, err := tx.Exec(ctx, `
-		INSERT INTO events (id, at, kind, user_id, client_id, session_id, actor, address, user_agent, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{}')`,
-		secret.ID("evt_"), db.Micros(time.Now()), e.Kind, orNull(e.UserID), orNull(e.ClientID), orNull(e.SessionID),
-		e.Actor.String(), e.Device.Address, e.Device.UserAgent)
+	detail, err := json.Marshal(e.Detail)
+	if err != nil {
+		return fmt.Errorf("recording %s: %w", e.Kind, err)
+	}
+	if e.ID == "" {
+		e.ID = newEventID()
+	}
+	now := db.Micros(time.Now())
+	var due *int64
+	if e.told() {
+		due = &now
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO events (id, at, kind, user_id, client_id, session_id, actor, address, user_agent, detail, due_at, sealed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		e.ID, now, e.Kind, orNull(e.UserID), orNull(e.ClientID), orNull(e.SessionID),
+		e.Actor.String(), e.Device.Address, e.Device.UserAgent, string(detail), due, e.sealed)
 	return err
 }
+
+func newEventID() string { return secret.ID("evt_") }
 
 func orNull(s string) *string {
 	if s == "" {
 		return nil
 	}
 	return &s
+}
+
+// ActivityAge is how far back a person's activity is shown.
+const ActivityAge = 90 * 24 * time.Hour
+
+// activityKinds are the events that are the person's own to see. What failed
+// before a first proof was right is not among them: it tells of strangers.
+var activityKinds = []string{
+	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventCodesPaused, EventPasswordChanged, EventPasswordReset,
+	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, "user_created", "user_disabled", "user_enabled",
+}
+
+// Activity returns up to most events of a person, the newest first, from before
+// the given time (zero: from now) back to ActivityAge.
+func (s *Store) Activity(ctx context.Context, userID string, before time.Time, most int) ([]Event, error) {
+	now := time.Now()
+	if before.IsZero() {
+		before = now.Add(time.Second)
+	}
+	rows, err := s.db.Query(ctx, `
+		SELECT `+eventColumns+` FROM events
+		WHERE user_id = $1 AND at < $2 AND at > $3 AND kind IN ('`+strings.Join(activityKinds, "', '")+`')
+		ORDER BY at DESC, id DESC LIMIT $4`,
+		userID, db.Micros(before), db.Micros(now.Add(-ActivityAge)), most)
+	if err != nil {
+		return nil, fmt.Errorf("reading a person's activity: %w", err)
+	}
+	defer rows.Close()
+	var out []Event
+	for rows.Next() {
+		e, err := scanEvent(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("reading a person's activity: %w", err)
+		}
+		out = append(out, *e)
+	}
+	return out, rows.Err()
+}
+
+const eventColumns = `id, at, kind, user_id, session_id, actor, address, user_agent, detail`
+
+func scanEvent(scan func(...any) error, more ...any) (*Event, error) {
+	var (
+		e             Event
+		at            int64
+		user, session sql.NullString
+		actor, detail string
+	)
+	if err := scan(append([]any{&e.ID, &at, &e.Kind, &user, &session, &actor, &e.Device.Address, &e.Device.UserAgent, &detail}, more...)...); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
+		return nil, fmt.Errorf("detail of %s: %w", e.ID, err)
+	}
+	e.At, e.UserID, e.SessionID = db.Time(at), user.String, session.String
+	e.Actor.Kind, e.Actor.Name, _ = strings.Cut(actor, ":")
+	return &e, nil
 }

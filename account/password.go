@@ -160,18 +160,20 @@ var contextWords = []string{"harmony", "workspace", "password"}
 const leftOver = 8
 
 // checkNewPassword says with a *WeakError why a password cannot be set
-// (ASVS 6.2.1, 6.2.5, 6.2.9, 6.2.11: length and guessable words, no rules of
-// composition).
+// (ASVS 6.2.1, 6.2.4, 6.2.5, 6.2.9, 6.2.11, 6.2.12: length, breaches and
+// guessable words, no rules of composition).
 func (s *Store) checkNewPassword(password, email, name string) error {
 	password = norm.NFC.String(password)
 	n := utf8.RuneCountInString(password)
 	switch {
 	case !utf8.ValidString(password) || strings.ContainsRune(password, 0):
-		return &WeakError{"it has characters that no keyboard can type"}
+		return &WeakError{"symbols", "it has characters that no keyboard can type"}
 	case n < s.cfg.PasswordMinLength:
-		return &WeakError{fmt.Sprintf("it has %d characters; %d are the least", n, s.cfg.PasswordMinLength)}
+		return &WeakError{"short", fmt.Sprintf("it has %d characters; %d are the least", n, s.cfg.PasswordMinLength)}
 	case tooLong(password):
-		return &WeakError{fmt.Sprintf("it is longer than %d characters", maxPasswordRunes)}
+		return &WeakError{"long", fmt.Sprintf("it is longer than %d characters", maxPasswordRunes)}
+	case breached(password):
+		return &WeakError{"breached", "it is on a list of passwords known from breaches"}
 	}
 	local, _, _ := strings.Cut(email, "@")
 	rest := strings.ToLower(password)
@@ -181,7 +183,7 @@ func (s *Store) checkNewPassword(password, email, name string) error {
 		}
 	}
 	if utf8.RuneCountInString(rest) < min(leftOver, n) {
-		return &WeakError{"it is mostly your address, your name or the name of this product"}
+		return &WeakError{"personal", "it is mostly your address, your name or the name of this product"}
 	}
 	return nil
 }

@@ -16,11 +16,14 @@ import (
 // Authentication context classes (acr) that a session can have.
 const (
 	ACR1FA = "urn:harmony:acr:1fa"
+	ACR2FA = "urn:harmony:acr:2fa"
 )
 
 // Authentication method references (amr, RFC 8176).
 const (
 	amrPassword = "pwd"
+	amrOTP      = "otp"
+	amrMFA      = "mfa"
 )
 
 // An Attempt is what a person put into the sign-in form, and where it came from.
@@ -37,11 +40,11 @@ type Attempt struct {
 type Login struct {
 	userID string
 	amr    []string
-	at     time.Time
 	// credential is when the password was set that was in force, 0 if there was
 	// none: a login is worth nothing once it was changed.
 	credential int64
 	device     Device
+	twoFactor  bool // as it was when the proof was judged; Complete decides
 }
 
 // UserID is the person's id.
@@ -62,9 +65,12 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 		userID        string
 		hash          sql.NullString
 		set, disabled sql.NullInt64
+		enabled       sql.NullInt64
 	)
-	err := s.db.QueryRow(ctx, `SELECT id, password_hash, password_changed_at, disabled_at FROM users WHERE email = $1`, canonical).
-		Scan(&userID, &hash, &set, &disabled)
+	err := s.db.QueryRow(ctx, `
+		SELECT u.id, u.password_hash, u.password_changed_at, u.disabled_at, t.enabled_at
+		FROM users u LEFT JOIN totp t ON t.user_id = u.id WHERE u.email = $1`, canonical).
+		Scan(&userID, &hash, &set, &disabled, &enabled)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("finding who signs in: %w", err)
 	}
@@ -97,7 +103,7 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 			return nil, err
 		}
 	}
-	return &Login{userID: userID, amr: []string{amrPassword}, at: time.Now(), credential: set.Int64, device: a.Device}, nil
+	return &Login{userID: userID, amr: []string{amrPassword}, credential: set.Int64, device: a.Device, twoFactor: enabled.Valid}, nil
 }
 
 // rehash replaces a hash whose parameters are of yesterday. It loses against a
@@ -113,57 +119,230 @@ func (s *Store) rehash(ctx context.Context, userID, password, old string) error 
 	return nil
 }
 
-// Complete is the one gate after every first factor. If the proofs of l are
-// enough, it opens a session in one transaction: the person must still be
-// enabled and have the credential that was in force (else ErrWrong). token
-// is the only copy of the session's token. old is the token that the browser
-// held: if it is the same person's session, that session goes on under the new
-// token, so that the tokens of workspaces stay with it; anyone else's ends.
-func (s *Store) Complete(ctx context.Context, l *Login, old string) (token string, err error) {
-	now := time.Now()
-	token = secret.Token("hse_")
-	at, amr, expires := db.Micros(l.at), strings.Join(l.amr, " "), db.Micros(now.Add(s.cfg.SessionMax))
+// HalfLife is how long a half sign-in waits for its second factor.
+const HalfLife = 10 * time.Minute
+
+// halfTries is how many wrong codes it survives.
+const halfTries = 10
+
+const loginPrefix = "hlo_"
+
+// A Passage is what a login led to: the only copy of the token of a session or,
+// if the person has two-factor authentication, of a half sign-in.
+type Passage struct {
+	Session string
+	Half    string
+}
+
+// Complete is the one gate after every first factor: password, Google, whatever is
+// to come. If the proofs of l are enough, it opens a session in one transaction;
+// of a person with two-factor authentication they are not, and a half sign-in
+// waits for the second, which opens nothing. That is decided in the statements
+// themselves, so that a set-up which ends at this moment counts. The person must
+// still be enabled and have the credential that was in force (else ErrWrong). old
+// is the token that the browser held: if it is the same person's session, that
+// session goes on under the new token, so that the tokens of workspaces stay with
+// it; anyone else's ends. browser is the value that Remember gave to it, or "".
+func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p Passage, err error) {
+	o := opening{userID: l.userID, amr: l.amr, acr: ACR1FA, credential: l.credential, old: old, device: l.device, newBrowser: s.knownBrowser(browser, l.userID) == ""}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
-		e := Event{Kind: "signed_in_again", UserID: l.userID, Actor: Actor{Kind: "person"}, Device: l.device}
-		if old != "" {
-			err := tx.Returning(ctx, `
-				UPDATE sessions SET token_hash = $1, auth_time = $2, amr = $3, acr = $4, address = $5, user_agent = $6, seen_at = $7, expires_at = $8
-				WHERE token_hash = $9 AND user_id = $10 AND ended_at IS NULL AND expires_at > $7 AND seen_at > $11
-				AND EXISTS (SELECT 1 FROM users WHERE id = $10 AND disabled_at IS NULL AND COALESCE(password_changed_at, 0) = $12)
-				RETURNING id`,
-				[]any{secret.Hash(token), at, amr, ACR1FA, l.device.Address, l.device.UserAgent, db.Micros(now), expires,
-					secret.Hash(old), l.userID, db.Micros(now.Add(-s.cfg.SessionIdle)), l.credential}, &e.SessionID)
-			if err == nil {
-				return Record(ctx, tx, e)
-			}
-			if !errors.Is(err, sql.ErrNoRows) {
-				return err
-			}
-			if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = 'replaced' WHERE token_hash = $2 AND ended_at IS NULL`, db.Micros(now), secret.Hash(old)); err != nil {
+		p = Passage{}
+		if !l.twoFactor {
+			token, err := s.open(ctx, tx, o)
+			if !errors.Is(err, ErrWrong) {
+				p.Session = token
 				return err
 			}
 		}
-		e.Kind, e.SessionID = "signed_in", secret.ID("ses_")
+		// Not enough, or not any more.
+		token := secret.Token(loginPrefix)
+		now := time.Now()
 		n, err := tx.Exec(ctx, `
-			INSERT INTO sessions (id, token_hash, user_id, auth_time, amr, acr, address, user_agent, created_at, seen_at, expires_at)
-			SELECT $1, $2, id, $3, $4, $5, $6, $7, $8, $8, $9
-			FROM users WHERE id = $10 AND disabled_at IS NULL AND COALESCE(password_changed_at, 0) = $11`,
-			e.SessionID, secret.Hash(token), at, amr, ACR1FA, l.device.Address, l.device.UserAgent, db.Micros(now), expires, l.userID, l.credential)
+			INSERT INTO logins (token_hash, user_id, amr, credential, new_browser, tries, created_at, expires_at)
+			SELECT $1, u.id, $2, $3, $4, 0, $5, $6 FROM users u JOIN totp t ON t.user_id = u.id
+			WHERE u.id = $7 AND u.disabled_at IS NULL AND COALESCE(u.password_changed_at, 0) = $3`,
+			secret.Hash(token), strings.Join(l.amr, " "), l.credential, flag(o.newBrowser), db.Micros(now), db.Micros(now.Add(HalfLife)), l.userID)
+		if err != nil {
+			return err
+		}
+		if n == 1 {
+			p.Half = token
+			return nil
+		}
+		if !l.twoFactor {
+			return ErrWrong
+		}
+		p.Session, err = s.open(ctx, tx, o) // it was turned off a moment ago
+		return err
+	})
+	return p, s.acted("opening a session", err)
+}
+
+// An opening is a session that is to be opened.
+type opening struct {
+	userID     string
+	amr        []string
+	acr        string
+	credential int64
+	old        string
+	device     Device
+	newBrowser bool
+}
+
+// open opens a session or goes on with the old one. Only with acr ACR2FA, whose
+// second factor was spent in the same transaction, it does so for a person with
+// two-factor authentication. Its error is ErrWrong.
+func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, err error) {
+	now := time.Now()
+	token = secret.Token(sessionPrefix)
+	at, amr, expires := db.Micros(now), strings.Join(o.amr, " "), db.Micros(now.Add(s.cfg.SessionMax))
+	var secondAt *int64
+	if o.acr == ACR2FA {
+		secondAt = &at
+	}
+	const may = `u.disabled_at IS NULL AND COALESCE(u.password_changed_at, 0) = $1 AND (CAST($2 AS TEXT) = '` + ACR2FA + `' OR NOT EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id))`
+	e := Event{Kind: EventSignedInAgain, UserID: o.userID, Actor: person, Device: o.device, Detail: Detail{AMR: o.amr, New: o.newBrowser}}
+	if o.old != "" {
+		err := tx.Returning(ctx, `
+			UPDATE sessions SET token_hash = $3, auth_time = $4, amr = $5, acr = $2, address = $6, user_agent = $7, seen_at = $4, expires_at = $8, proved_at = $4, second_at = $9, credential = $1
+			WHERE token_hash = $10 AND user_id = $11 AND ended_at IS NULL AND expires_at > $4 AND seen_at > $12
+			AND EXISTS (SELECT 1 FROM users u WHERE u.id = $11 AND `+may+`)
+			RETURNING id`,
+			[]any{o.credential, o.acr, secret.Hash(token), at, amr, o.device.Address, o.device.UserAgent, expires, secondAt,
+				secret.Hash(o.old), o.userID, db.Micros(now.Add(-s.cfg.SessionIdle))}, &e.SessionID)
+		if err == nil {
+			return token, Record(ctx, tx, e)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return "", err
+		}
+	}
+	e.Kind, e.SessionID = EventSignedIn, secret.ID("ses_")
+	n, err := tx.Exec(ctx, `
+		INSERT INTO sessions (id, token_hash, user_id, auth_time, amr, acr, address, user_agent, created_at, seen_at, expires_at, proved_at, second_at, credential)
+		SELECT $3, $4, u.id, $5, $6, $2, $7, $8, $5, $5, $9, $5, $10, $1 FROM users u WHERE u.id = $11 AND `+may,
+		o.credential, o.acr, e.SessionID, secret.Hash(token), at, amr, o.device.Address, o.device.UserAgent, expires, secondAt, o.userID)
+	if err != nil {
+		return "", err
+	}
+	if n == 0 {
+		return "", ErrWrong
+	}
+	if o.old != "" {
+		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = 'replaced' WHERE token_hash = $2 AND ended_at IS NULL`, at, secret.Hash(o.old)); err != nil {
+			return "", err
+		}
+	}
+	return token, Record(ctx, tx, e)
+}
+
+// A Half is a person whose first proof was right and whose second is to come.
+type Half struct {
+	UserID string
+	Email  string
+	Method Method
+
+	amr        []string
+	credential int64
+	newBrowser bool
+}
+
+// Half returns who waits under a half sign-in's token, or ErrNoLogin.
+func (s *Store) Half(ctx context.Context, token string) (*Half, error) {
+	if !secret.IsToken(token, loginPrefix) {
+		return nil, ErrNoLogin
+	}
+	var h Half
+	var amr, method string
+	var fresh int64
+	err := s.db.QueryRow(ctx, `
+		SELECT l.user_id, u.email, u.method, l.amr, l.credential, l.new_browser FROM logins l JOIN users u ON u.id = l.user_id
+		WHERE l.token_hash = $1 AND l.expires_at > $2 AND l.tries < $3 AND u.disabled_at IS NULL`,
+		secret.Hash(token), db.Micros(time.Now()), halfTries).Scan(&h.UserID, &h.Email, &method, &amr, &h.credential, &fresh)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNoLogin
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a half sign-in: %w", err)
+	}
+	h.Method, h.amr, h.newBrowser = Method(method), strings.Fields(amr), fresh == 1
+	return &h, nil
+}
+
+// AbandonHalf forgets a half sign-in.
+func (s *Store) AbandonHalf(ctx context.Context, token string) error {
+	if !secret.IsToken(token, loginPrefix) {
+		return nil
+	}
+	if _, err := s.db.Exec(ctx, `DELETE FROM logins WHERE token_hash = $1`, secret.Hash(token)); err != nil {
+		return fmt.Errorf("forgetting a half sign-in: %w", err)
+	}
+	return nil
+}
+
+// Finish judges the second factor of a half sign-in. If it is right, it is spent,
+// the half sign-in ends and the session opens, all in one transaction. Its errors are
+// ErrNoLogin, ErrWrong, ErrUsed, ErrPaused, ErrBusy and *ThrottledError.
+func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, browser string, d Device) (token, userID string, err error) {
+	h, err := s.Half(ctx, half)
+	if err != nil {
+		return "", "", err
+	}
+	p, failed, err := s.judge(ctx, h.UserID, s.knownBrowser(browser, h.UserID), f)
+	if err != nil {
+		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
+			n, counting := s.db.Exec(db.Soft(ctx), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
+			if counting != nil || n == 0 {
+				return "", "", errors.Join(counting, ErrNoLogin)
+			}
+		}
+		return "", "", s.failedCode(ctx, Event{UserID: h.UserID, Actor: person, Device: d}, failed, err)
+	}
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		left, err := spend(ctx, tx, h.UserID, p)
+		if err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `DELETE FROM logins WHERE token_hash = $1 AND expires_at > $2 AND tries < $3`, secret.Hash(half), db.Micros(time.Now()), halfTries)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return ErrWrong
+			return ErrNoLogin
 		}
+		token, err = s.open(ctx, tx, opening{
+			userID: h.UserID, amr: withAMR(h.amr, p.amr()), acr: ACR2FA, credential: h.credential, old: old, device: d, newBrowser: h.newBrowser,
+		})
+		if err != nil || !f.Backup {
+			return err
+		}
+		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
+	})
+	if err == nil {
+		err = s.giveBack(ctx, p.lanes)
+	}
+	return token, h.UserID, s.acted("finishing a sign-in", err)
+}
+
+// failedCode records a wrong code after a right first proof, and the pause that
+// the last one of too many begins. It returns err.
+func (s *Store) failedCode(ctx context.Context, e Event, failed int, err error) error {
+	if !errors.Is(err, ErrWrong) && !errors.Is(err, ErrUsed) {
+		return err
+	}
+	e.Kind, e.Detail.Failed = EventCodeFailed, failed
+	recording := s.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := Record(ctx, tx, e); err != nil || failed < maxCodeFailures {
+			return err
+		}
+		e.Kind = EventCodesPaused
 		return Record(ctx, tx, e)
 	})
-	if errors.Is(err, ErrWrong) {
-		return "", ErrWrong
+	if recording != nil {
+		return fmt.Errorf("recording a wrong code: %w", recording)
 	}
-	if err != nil {
-		return "", fmt.Errorf("opening a session: %w", err)
-	}
-	return token, nil
+	s.nudge()
+	return err
 }
 
 // maxKnown bounds how many people one browser is remembered for.

@@ -15,14 +15,19 @@ import (
 
 // A lane is one throttle that an attempt must pass: so many attempts in a
 // window. Attempts are counted before they are judged (I9 of the security
-// cases); a right one is given back.
+// cases); a right one is given back. Lanes that are passed together have one window.
 type lane struct {
-	key   string
-	limit int
+	key    string
+	limit  int
+	window time.Duration
 }
 
-// window is the time over which every lane counts.
-const window = 15 * time.Minute
+// The windows over which lanes count.
+const (
+	passwordWindow = 15 * time.Minute
+	codeWindow     = 5 * time.Minute
+	resetWindow    = time.Hour
+)
 
 // The lanes of password sign-in (ASVS 6.1.1, 6.3.1). A browser in which the
 // person has signed in before has a lane of its own, so that no stranger can
@@ -34,7 +39,24 @@ const (
 	perNetwork        = 100 // all addresses from one network
 )
 
-func (l lane) interval() time.Duration { return window / time.Duration(l.limit) }
+// The lanes of the second factor (NIST SP 800-63B-4 3.2.2). Each kind of code has
+// its own, so that neither answers for the other; who gets here knows the
+// password, so the owner's browser has a lane apart from a thief's.
+const (
+	codesPerBrowser = 5
+	codesPerAccount = 5
+	setUpsPerPerson = 20
+)
+
+// The lanes of password resets. An address that has had its share gets the same
+// answer and no further mail.
+const (
+	resetsPerAddress = 3   // mails for one address
+	resetsPerNetwork = 20  // forms from one network
+	linksPerNetwork  = 100 // links that are none, from one network
+)
+
+func (l lane) interval() time.Duration { return l.window / time.Duration(l.limit) }
 
 // passwordLanes are the lanes of an attempt at an address, or at what was typed
 // in place of one. known is the browser's id if the
@@ -42,16 +64,25 @@ func (l lane) interval() time.Duration { return window / time.Duration(l.limit) 
 func (s *Store) passwordLanes(email, network, known string) []lane {
 	who := s.pseudonym(email)
 	if known != "" {
-		return []lane{{"password/browser/" + known + "/" + who, perBrowser}}
+		return []lane{{"password/browser/" + who + "/" + known, perBrowser, passwordWindow}}
 	}
 	lanes := []lane{
-		{"password/account-network/" + who + "/" + network, perAccountNetwork},
-		{"password/account/" + who, perAccount},
-		{"password/network/" + network, perNetwork},
+		{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow},
+		{"password/account/" + who, perAccount, passwordWindow},
+		{"password/network/" + network, perNetwork, passwordWindow},
 	}
 	// One order for everybody: two statements never wait for each other's rows.
 	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
 	return lanes
+}
+
+// codeLanes are the lanes of a second factor's code. kind is "code" or
+// "backup-code".
+func codeLanes(kind, userID, known string) []lane {
+	if known != "" {
+		return []lane{{kind + "/browser/" + userID + "/" + known, codesPerBrowser, codeWindow}}
+	}
+	return []lane{{kind + "/account/" + userID, codesPerAccount, codeWindow}}
 }
 
 func (s *Store) pseudonym(email string) string {
@@ -74,6 +105,7 @@ func (s *Store) Pseudonym(email string) string {
 // others, the check in the update holds against attempts at the same instant.
 func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error {
 	var values, full []string
+	window := lanes[0].window
 	// What an arrival at now+interval may find: a tat of at most now+window-interval.
 	args := []any{db.Micros(now), 2*db.Micros(now) + window.Microseconds()}
 	for _, l := range lanes {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -120,7 +121,8 @@ type NewUser struct {
 	EmailVerified bool
 	Name          string
 	Claims        Claims
-	Password      string
+	Method        Method // "" is MethodPassword
+	Password      string // of a person who signs in with one
 }
 
 // The longest values that are kept.
@@ -166,7 +168,7 @@ func CheckName(field, s string) error {
 	return nil
 }
 
-// CreateUser makes an account that signs in with a password. Its errors are
+// CreateUser makes an account. Its errors are
 // *InvalidError, *WeakError and ErrEmailTaken.
 func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, error) {
 	email, err := CanonicalEmail(n.Email)
@@ -182,6 +184,9 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 	var hash *string
 	var changed *int64
 	now := time.Now()
+	if n.Method == MethodGoogle && n.Password != "" {
+		return nil, &InvalidError{"password", "is not for people who sign in with Google"}
+	}
 	if n.Password != "" {
 		if err := s.checkNewPassword(n.Password, email, n.Name); err != nil {
 			return nil, err
@@ -199,7 +204,7 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 	}
 	u := &User{
 		ID: secret.ID("usr_"), Email: email, EmailVerified: n.EmailVerified, Name: n.Name, Claims: n.Claims,
-		Method: MethodPassword, HasPassword: hash != nil, CreatedAt: now.UTC(), UpdatedAt: now.UTC(),
+		Method: cmp.Or(n.Method, MethodPassword), HasPassword: hash != nil, CreatedAt: now.UTC(), UpdatedAt: now.UTC(),
 	}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `
@@ -308,6 +313,12 @@ func (s *Store) DisableUser(ctx context.Context, id string, by Actor) error {
 		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE user_id = $3 AND ended_at IS NULL`, now, by.String(), id); err != nil {
 			return err
 		}
+		if err := forgetLinks(ctx, tx, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM enrollments WHERE user_id = $1`, id); err != nil {
+			return err
+		}
 		return Record(ctx, tx, Event{Kind: "user_disabled", UserID: id, Actor: by})
 	})
 }
@@ -337,7 +348,7 @@ func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
 		if n == 0 {
 			return ErrNotFound
 		}
-		if _, err := tx.Exec(ctx, `UPDATE events SET address = '', user_agent = '', detail = '{}' WHERE user_id = $1`, id); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE events SET address = '', user_agent = '', detail = '{}', due_at = NULL, sealed = NULL WHERE user_id = $1`, id); err != nil {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: "user_deleted", UserID: id, Actor: by})

@@ -1,0 +1,229 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// The events are the outbox: what is still to be told by email is an event whose
+// due_at is not NULL. Any number of workers on any number of replicas may claim.
+
+// A Letter is an event that its person has to be told of by email, claimed by one
+// worker for a while.
+type Letter struct {
+	ID     string // the event's
+	Kind   string // the event's
+	At     time.Time
+	Email  string // where to
+	Name   string // the person's
+	Zone   string // the IANA time zone that the person named, or ""
+	Method Method
+	Device Device // where the act came from
+	Actor  Actor
+	Detail Detail
+	Token  string // of the link that resets the password, with EventResetRequested of a person who has one
+	Tries  int    // how often it was claimed before
+}
+
+// letterLease is how long a claimed letter is its worker's alone.
+const letterLease = 5 * time.Minute
+
+// Letters has a value when this process recorded an event that is told by email.
+func (s *Store) Letters() <-chan struct{} { return s.letters }
+
+// nudge wakes the worker of this process. Call it when a letter's transaction
+// is committed; a nudge that is lost only delays the letter.
+func (s *Store) nudge() {
+	select {
+	case s.letters <- struct{}{}:
+	default:
+	}
+}
+
+// ClaimLetters returns up to most letters that are due, for letterLease: who does
+// not say meanwhile what became of one loses it to the next who claims. A link
+// that resets the password is made here, at the last moment, and ends the one
+// before it: its token is in the letter alone, its life begins now, and asking for
+// it costs the same whether or not there is such a person.
+func (s *Store) ClaimLetters(ctx context.Context, most int) ([]Letter, error) {
+	for {
+		ids, err := s.dueLetters(ctx, most)
+		if err != nil || len(ids) == 0 {
+			return nil, err
+		}
+		var out []Letter
+		err = s.db.Tx(ctx, func(tx *db.Tx) error {
+			out = nil
+			for _, id := range ids {
+				l, err := s.claim(ctx, tx, id)
+				if err != nil {
+					return err
+				}
+				if l != nil {
+					out = append(out, *l)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("claiming letters: %w", err)
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+		// They were nobody's, or another's: there may be more behind them.
+	}
+}
+
+func (s *Store) dueLetters(ctx context.Context, most int) ([]string, error) {
+	rows, err := s.db.Query(ctx, `SELECT id FROM events WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2`, db.Micros(time.Now()), most)
+	if err != nil {
+		return nil, fmt.Errorf("looking for letters: %w", err)
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("looking for letters: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// claim claims one letter, nil if another has it or nobody is to be told.
+func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error) {
+	now := time.Now()
+	var sealed []byte
+	var tries int
+	e, err := scanEvent(func(dest ...any) error {
+		return tx.Returning(ctx, `
+			UPDATE events SET due_at = $1, tries = tries + 1 WHERE id = $2 AND due_at <= $3
+			RETURNING `+eventColumns+`, sealed, tries`,
+			[]any{db.Micros(now.Add(letterLease)), id, db.Micros(now)}, dest...)
+	}, &sealed, &tries)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	u, err := s.addressee(ctx, tx, e, sealed)
+	if err != nil {
+		return nil, err
+	}
+	if u == nil {
+		return nil, nil
+	}
+	l := &Letter{
+		ID: e.ID, Kind: e.Kind, At: e.At, Email: u.Email, Name: u.Name, Zone: u.Claims.Zoneinfo, Method: u.Method,
+		Device: e.Device, Actor: e.Actor, Detail: e.Detail, Tries: tries - 1,
+	}
+	if e.Kind == EventResetRequested && u.Method == MethodPassword {
+		if l.Token, err = newReset(ctx, tx, u.ID, resetByEmail, now, ResetLife); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// addressee is whom an event is told to. An event about an address that is
+// nobody's is deleted, one about a person who may not sign in is not told.
+func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed []byte) (*User, error) {
+	column, value := "id", e.UserID
+	if sealed != nil {
+		if s.addresses == nil {
+			return nil, errors.New("the outbox needs encryption keys")
+		}
+		address, err := s.addresses.Open(sealed, "events/"+e.ID)
+		if err != nil { // its key is gone: one letter is lost, the others are not held up
+			return nil, giveUp(ctx, tx, e.ID, err.Error())
+		}
+		column, value = "email", string(address)
+	}
+	u, err := ScanUser(tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users WHERE `+column+` = $1`, value).Scan)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) && sealed != nil:
+		_, err := tx.Exec(ctx, `DELETE FROM events WHERE id = $1`, e.ID)
+		return nil, err
+	case errors.Is(err, sql.ErrNoRows):
+		_, err := tx.Exec(ctx, `UPDATE events SET due_at = NULL WHERE id = $1`, e.ID)
+		return nil, err
+	case err != nil:
+		return nil, err
+	case !u.DisabledAt.IsZero():
+		_, err := tx.Exec(ctx, `UPDATE events SET due_at = NULL, user_id = $1, sealed = NULL WHERE id = $2`, u.ID, e.ID)
+		return nil, err
+	}
+	if sealed != nil {
+		_, err = tx.Exec(ctx, `UPDATE events SET user_id = $1, sealed = NULL WHERE id = $2`, u.ID, e.ID)
+	}
+	return u, err
+}
+
+// LetterSent says that a letter was taken by the mail server.
+func (s *Store) LetterSent(ctx context.Context, id string) error { return s.settle(ctx, id, nil) }
+
+// LetterFailed has a letter tried again after wait.
+func (s *Store) LetterFailed(ctx context.Context, id string, wait time.Duration) error {
+	again := db.Micros(time.Now().Add(wait))
+	return s.settle(ctx, id, &again)
+}
+
+// LetterGivenUp ends the attempts to send a letter. why stands in its event.
+func (s *Store) LetterGivenUp(ctx context.Context, id, why string) error {
+	return s.db.Tx(ctx, func(tx *db.Tx) error { return giveUp(ctx, tx, id, why) })
+}
+
+func giveUp(ctx context.Context, tx *db.Tx, id, why string) error {
+	var user sql.NullString
+	err := tx.Returning(ctx, `UPDATE events SET due_at = NULL, sealed = NULL WHERE id = $1 AND due_at IS NOT NULL RETURNING user_id`, []any{id}, &user)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("giving a letter up: %w", err)
+	}
+	const most = 500
+	why = strings.ToValidUTF8(id+": "+why[:min(len(why), most)], "?")
+	return Record(ctx, tx, Event{Kind: "mail_given_up", UserID: user.String, Actor: Actor{Kind: "mail"}, Detail: Detail{Other: why}})
+}
+
+func (s *Store) settle(ctx context.Context, id string, due *int64) error {
+	if _, err := s.db.Exec(ctx, `UPDATE events SET due_at = $1 WHERE id = $2 AND due_at IS NOT NULL`, due, id); err != nil {
+		return fmt.Errorf("settling a letter: %w", err)
+	}
+	return nil
+}
+
+// ResetLife is how long a link that resets the password lives when it was mailed
+// (ASVS 6.5.5).
+const ResetLife = 30 * time.Minute
+
+const resetPrefix = "hrp_"
+
+// What made a link that sets a password.
+const (
+	resetByEmail    = "email"
+	resetByOperator = "operator"
+	resetInvitation = "invitation"
+)
+
+// newReset makes the link of a person that sets a password. Every older one of
+// theirs ends.
+func newReset(ctx context.Context, tx *db.Tx, userID, kind string, now time.Time, life time.Duration) (token string, err error) {
+	token = secret.Token(resetPrefix)
+	_, err = tx.Exec(ctx, `
+		INSERT INTO resets (token_hash, user_id, kind, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash, kind = excluded.kind, created_at = excluded.created_at, expires_at = excluded.expires_at`,
+		secret.Hash(token), userID, kind, db.Micros(now), db.Micros(now.Add(life)))
+	return token, err
+}

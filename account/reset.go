@@ -1,0 +1,215 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/secret"
+)
+
+// ChangePassword sets a new password for the person of a session who knows the
+// present one. The session goes on under a new token; with endOthers the person's
+// other sessions end (ASVS 7.4.3). Links that set a password and half sign-ins end
+// in any case. Of those who change the same password at once, one wins. Its errors
+// are ErrWrong, ErrGoogle, ErrTooLong, ErrBusy, *ThrottledError, *WeakError and
+// ErrNoSession.
+func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew string, endOthers bool, browser string, d Device) (token string, ended int, err error) {
+	before, err := s.checkOwnPassword(ctx, in, present, s.knownBrowser(browser, in.UserID), d.Network)
+	if err != nil {
+		return "", 0, err
+	}
+	if err := s.checkNewPassword(anew, in.Email, in.Name); err != nil {
+		return "", 0, err
+	}
+	hash, err := s.hasher.hash(ctx, anew)
+	if err != nil {
+		return "", 0, err
+	}
+	now := time.Now()
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `
+			UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2 WHERE id = $3 AND password_hash = $4 AND disabled_at IS NULL`,
+			hash, db.Micros(now), in.UserID, before)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrWrong
+		}
+		if err := forgetLinks(ctx, tx, in.UserID); err != nil {
+			return err
+		}
+		token = secret.Token(sessionPrefix)
+		if err := turn(ctx, tx, in.ID, token, now); err != nil {
+			return err
+		}
+		if ended = 0; endOthers {
+			if ended, err = endSessions(ctx, tx, in.UserID, in.ID, person, now); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, `UPDATE sessions SET credential = $1 WHERE user_id = $2 AND ended_at IS NULL`, db.Micros(now), in.UserID); err != nil {
+			return err
+		}
+		return Record(ctx, tx, Event{Kind: EventPasswordChanged, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Ended: ended}})
+	})
+	return token, ended, s.acted("changing a password", err)
+}
+
+// forgetLinks ends what was begun with a password that is no more.
+func forgetLinks(ctx context.Context, tx *db.Tx, userID string) error {
+	for _, q := range []string{`DELETE FROM resets WHERE user_id = $1`, `DELETE FROM logins WHERE user_id = $1`} {
+		if _, err := tx.Exec(ctx, q, userID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RequestReset has a link that resets the password mailed to an address. Whether
+// there is such a person makes no difference to what it does, costs or answers
+// (ASVS 6.3.8): that is found out when the mail is sent. An address that had its
+// share of mails gets no more. Its errors are *InvalidError, for what is no address,
+// and *ThrottledError, for a network that asks too often.
+func (s *Store) RequestReset(ctx context.Context, email string, d Device) error {
+	canonical, err := CanonicalEmail(email)
+	if err != nil {
+		return err
+	}
+	if err := s.reserve(ctx, []lane{{"reset/network/" + d.Network, resetsPerNetwork, resetWindow}}, time.Now()); err != nil {
+		return err
+	}
+	err = s.reserve(ctx, s.resetLane(canonical), time.Now())
+	if _, full := errors.AsType[*ThrottledError](err); full {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := Event{ID: newEventID(), Kind: EventResetRequested, Actor: person, Device: d}
+	e.sealed = s.addresses.Seal([]byte(canonical), "events/"+e.ID)
+	return s.acted("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
+}
+
+func (s *Store) resetLane(email string) []lane {
+	return []lane{{"reset/address/" + s.pseudonym(email), resetsPerAddress, resetWindow}}
+}
+
+// RequestOwnReset has the link mailed to the person of a session. Its errors are
+// ErrGoogle and *ThrottledError.
+func (s *Store) RequestOwnReset(ctx context.Context, in *Session, d Device) error {
+	if in.Method != MethodPassword {
+		return ErrGoogle
+	}
+	if err := s.reserve(ctx, s.resetLane(in.Email), time.Now()); err != nil {
+		return err
+	}
+	e := Event{Kind: EventResetRequested, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}
+	return s.acted("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
+}
+
+// A Link is a link that sets a password.
+type Link struct {
+	Email, Name string
+	Invitation  bool // to set a first one
+}
+
+// Link returns what a link's token is good for, and spends nothing: mail scanners
+// open links, too. Its errors are ErrNoLink and, for a network that tries too many
+// that are none, *ThrottledError.
+func (s *Store) Link(ctx context.Context, token string, d Device) (*Link, error) {
+	l, _, err := s.link(ctx, token)
+	if !errors.Is(err, ErrNoLink) {
+		return l, err
+	}
+	if err := s.reserve(ctx, []lane{{"link/network/" + d.Network, linksPerNetwork, resetWindow}}, time.Now()); err != nil {
+		return nil, err
+	}
+	return nil, ErrNoLink
+}
+
+func (s *Store) link(ctx context.Context, token string) (*Link, string, error) {
+	if !secret.IsToken(token, resetPrefix) {
+		return nil, "", ErrNoLink
+	}
+	var l Link
+	var userID, kind string
+	err := s.db.QueryRow(ctx, `
+		SELECT u.id, u.email, u.name, r.kind FROM resets r JOIN users u ON u.id = r.user_id
+		WHERE r.token_hash = $1 AND r.expires_at > $2 AND u.disabled_at IS NULL AND u.method = 'password'`,
+		secret.Hash(token), db.Micros(time.Now())).Scan(&userID, &l.Email, &l.Name, &kind)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, "", ErrNoLink
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("reading a link: %w", err)
+	}
+	l.Invitation = kind == resetInvitation
+	return &l, userID, nil
+}
+
+// ExpiredLink returns the address that a link which is too old was mailed to, ""
+// if it never was or is gone.
+func (s *Store) ExpiredLink(ctx context.Context, token string) (email string, err error) {
+	if !secret.IsToken(token, resetPrefix) {
+		return "", nil
+	}
+	err = s.db.QueryRow(ctx, `SELECT u.email FROM resets r JOIN users u ON u.id = r.user_id WHERE r.token_hash = $1`, secret.Hash(token)).Scan(&email)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("reading a link: %w", err)
+	}
+	return email, nil
+}
+
+// ResetPassword sets a new password by a link, which only a password that can be
+// set spends: of those who come at once, one wins. Every session of the person ends,
+// and with it every token (ASVS 7.4.3); nobody is signed in by it, and two-factor
+// authentication stays as it is (ASVS 6.4.3). Its errors are ErrNoLink,
+// *WeakError and ErrBusy.
+func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device) error {
+	l, userID, err := s.link(ctx, token)
+	if err != nil {
+		return err
+	}
+	if err := s.checkNewPassword(anew, l.Email, l.Name); err != nil {
+		return err
+	}
+	hash, err := s.hasher.hash(ctx, anew)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return s.acted("resetting a password", s.db.Tx(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `DELETE FROM resets WHERE token_hash = $1 AND user_id = $2 AND expires_at > $3`, secret.Hash(token), userID, db.Micros(now))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNoLink
+		}
+		n, err = tx.Exec(ctx, `
+			UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2 WHERE id = $3 AND method = 'password' AND disabled_at IS NULL`,
+			hash, db.Micros(now), userID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNoLink
+		}
+		if err := forgetLinks(ctx, tx, userID); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM enrollments WHERE user_id = $1`, userID); err != nil {
+			return err
+		}
+		e := Event{Kind: EventPasswordReset, UserID: userID, Actor: person, Device: d}
+		if e.Detail.Ended, err = endSessions(ctx, tx, userID, "", person, now); err != nil {
+			return err
+		}
+		return Record(ctx, tx, e)
+	}))
+}
