@@ -60,18 +60,29 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 	if err != nil {
 		return err
 	}
-	switch req.needs(in) {
+	next := req.needs(in)
+	switch next {
 	case stepNone:
 		return s.answerCode(w, r, req, in)
 	case stepRefuse:
 		return s.answerError(w, r, req, errLoginRequired)
+	case stepRefuseMore:
+		return s.answerError(w, r, req, errInteraction)
 	}
 	if req.ID == "" {
 		if err := s.await(w, r, req); err != nil {
 			return err
 		}
 	}
-	return redirect(w, pathLogin+"?"+url.Values{"to": {pathResume + "?id=" + req.ID}}.Encode())
+	q := url.Values{"to": {pathResume + "?id=" + req.ID}}
+	switch next {
+	case stepVerify:
+		q.Set("for", "workspace")
+		return redirect(w, pathConfirm+"?"+q.Encode())
+	case stepSetUp:
+		return redirect(w, pathSetUp+"?"+q.Encode())
+	}
+	return redirect(w, pathLogin+"?"+q.Encode())
 }
 
 // await lets a request wait for its person, in this browser alone.

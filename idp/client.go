@@ -28,6 +28,7 @@ type Client struct {
 	AuthMethod             string // client_secret_basic, client_secret_post or none (a public client)
 	IDTokenAlg             string // ES256, RS256 or EdDSA
 	RequirePKCE            bool   // only a confidential client can do without
+	Require2FA             bool   // only people who proved a second factor get there
 	GrantTypes             []string
 	Scopes                 []string // the scopes that it may be given
 	CreatedAt              time.Time
@@ -113,10 +114,10 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	n.CreatedAt = time.Now().UTC()
 	err := c.change(ctx, account.Event{Kind: "client_created", ClientID: n.ID, Actor: operator(by)}, func(tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `
-			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 			n.ID, n.Name, n.secretHash, n.AuthMethod, list(n.RedirectURIs), list(n.PostLogoutRedirectURIs), list(n.GrantTypes), list(n.Scopes),
-			n.IDTokenAlg, flag(n.RequirePKCE), db.Micros(n.CreatedAt))
+			n.IDTokenAlg, flag(n.RequirePKCE), flag(n.Require2FA), db.Micros(n.CreatedAt))
 		return err
 	})
 	if db.IsConflict(err, "clients", "id") {
@@ -224,16 +225,16 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, created_at, disabled_at`
+const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa, created_at, disabled_at`
 
 func scanClient(scan func(...any) error) (*Client, error) {
 	var (
 		c                                  Client
 		redirects, logouts, grants, scopes string
-		pkce, created                      int64
+		pkce, second, created              int64
 		disabled                           sql.NullInt64
 	)
-	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &created, &disabled); err != nil {
+	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &second, &created, &disabled); err != nil {
 		return nil, err
 	}
 	for _, l := range []struct {
@@ -244,7 +245,7 @@ func scanClient(scan func(...any) error) (*Client, error) {
 			return nil, fmt.Errorf("client %s: %w", c.ID, err)
 		}
 	}
-	c.RequirePKCE, c.CreatedAt = pkce == 1, db.Time(created)
+	c.RequirePKCE, c.Require2FA, c.CreatedAt = pkce == 1, second == 1, db.Time(created)
 	if disabled.Valid {
 		c.DisabledAt = db.Time(disabled.Int64)
 	}

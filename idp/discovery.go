@@ -30,7 +30,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"token_endpoint_auth_methods_supported":          []string{AuthBasic, AuthPost, AuthNone},
 		"code_challenge_methods_supported":               []string{"S256"},
 		"prompt_values_supported":                        []string{"none", "login", "select_account"},
-		"acr_values_supported":                           []string{account.ACR1FA},
+		"acr_values_supported":                           []string{account.ACR1FA, account.ACR2FA},
 		"ui_locales_supported":                           []string{"en"},
 		"claims_parameter_supported":                     false,
 		"request_parameter_supported":                    false,

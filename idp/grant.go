@@ -50,7 +50,7 @@ func grantOf(token, prefix string) (id string, ok bool) {
 }
 
 // errNotGranted means that no code was given: the request has had its code, or
-// the session, person or client is no longer there.
+// the session, person or client is no longer there, or no longer what is asked for.
 var errNotGranted = errors.New("no code: the request has had one, or its session, person or client is gone")
 
 // grant makes a grant with its code. It is one statement, which judges session,
@@ -68,7 +68,8 @@ func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (co
 		SELECT $1, s.id, s.user_id, c.id, $2, $3, $4, $5, $6,
 			s.auth_time, s.amr, s.acr, $7, $8
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = $9
-		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND u.disabled_at IS NULL AND c.disabled_at IS NULL
+		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND `+account.SessionHolds+` AND c.disabled_at IS NULL
+			AND (c.require_2fa = 0 OR s.acr = '`+account.ACR2FA+`')
 		ON CONFLICT (request_id) DO NOTHING`,
 		id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID)
 	if err != nil {
@@ -95,7 +96,7 @@ func (g *grant) has(scope string) bool { return slices.Contains(strings.Fields(g
 // long closes the browser's way in, not the workspace's (docs/protocol.md).
 const alive = `grants.ended_at IS NULL AND EXISTS (
 		SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
-		WHERE s.id = grants.session_id AND s.ended_at IS NULL AND s.expires_at > $1 AND u.disabled_at IS NULL)`
+		WHERE s.id = grants.session_id AND s.ended_at IS NULL AND s.expires_at > $1 AND ` + account.SessionHolds + `)`
 
 // errInvalidGrant is all that a client learns of a code or refresh token that is
 // not, or no longer, its own.
@@ -421,7 +422,7 @@ func (s *Server) person(ctx context.Context, grantID string, now time.Time) (*ac
 		return s.db.QueryRow(ctx, `
 			SELECT g.client_id, `+account.UserColumns("u")+`
 			FROM grants g JOIN sessions s ON s.id = g.session_id JOIN users u ON u.id = s.user_id
-			WHERE g.id = $2 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND u.disabled_at IS NULL`,
+			WHERE g.id = $2 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND `+account.SessionHolds,
 			db.Micros(now), grantID).Scan(append([]any{&clientID}, dest...)...)
 	})
 	return u, clientID, err

@@ -103,7 +103,11 @@ const (
 	pathUserinfo   = "/userinfo"
 	pathEndSession = "/end_session"
 	pathLogout     = "/logout"
-	pathLogin      = "/login" // login's; the seam between the two is this URL
+
+	// The steps are other rooms'; the seam between them and this one is a URL.
+	pathLogin   = "/login"
+	pathConfirm = "/login/confirm"
+	pathSetUp   = "/preferences/security/2fa"
 )
 
 // Routes adds the provider's routes to r.
@@ -201,6 +205,16 @@ func FreezeIssuer(ctx context.Context, d *db.DB, issuer string, change bool) err
 		return fmt.Errorf("%w: it is %s, not %s", ErrOtherIssuer, first, issuer)
 	}
 	return nil
+}
+
+// FrozenIssuer returns the issuer that FreezeIssuer wrote down, "" before the first
+// start.
+func FrozenIssuer(ctx context.Context, d *db.DB) (string, error) {
+	issuer, err := setting(ctx, d, "issuer")
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("reading the issuer: %w", err)
+	}
+	return issuer, nil
 }
 
 func setting(ctx context.Context, d *db.DB, name string) (value string, err error) {

@@ -11,8 +11,10 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"time"
@@ -133,6 +135,32 @@ func generate(alg string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("no algorithm %q", alg)
 }
 
+// CheckKeys refuses encryption keys that do not open the newest signing key: they
+// are not those that the database was used with. Before the first start there is none,
+// and it refuses no keys.
+func CheckKeys(ctx context.Context, d *db.DB, ring *secret.Ring) error {
+	var id string
+	var sealed []byte
+	err := d.QueryRow(ctx, `SELECT id, private_sealed FROM signing_keys ORDER BY active_at DESC, id LIMIT 1`).Scan(&id, &sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the signing keys: %w", err)
+	}
+	_, err = openKey(ring.Box("signing key"), id, sealed)
+	return err
+}
+
+// openKey returns a signing key's PKCS #8.
+func openKey(box *secret.Box, id string, sealed []byte) ([]byte, error) {
+	der, err := box.Open(sealed, "signing_keys/"+id)
+	if err != nil {
+		return nil, fmt.Errorf("signing key %s: %w (is this the encryption key file that the database was used with?)", id, err)
+	}
+	return der, nil
+}
+
 // readKeys opens every signing key. One that does not open is an error: a
 // provider never goes on with fewer keys than it published, and never makes new ones silently.
 func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
@@ -157,9 +185,9 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		if err := rows.Scan(&id, &alg, &public, &sealed, &active); err != nil {
 			return set, fmt.Errorf("reading the signing keys: %w", err)
 		}
-		der, err := box.Open(sealed, "signing_keys/"+id)
+		der, err := openKey(box, id, sealed)
 		if err != nil {
-			return set, fmt.Errorf("signing key %s: %w (is this the encryption key file that the database was used with?)", id, err)
+			return set, err
 		}
 		private, err := x509.ParsePKCS8PrivateKey(der)
 		if err != nil {

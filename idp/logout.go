@@ -2,6 +2,7 @@ package idp
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -161,12 +162,48 @@ func (s *Server) workspaces(ctx context.Context, sessionID string) ([]string, er
 	if err != nil {
 		return nil, fmt.Errorf("reading a session's workspaces: %w", err)
 	}
+	return names(rows)
+}
+
+// Workspaces are the display names of the clients that each session of a person
+// led to, by the session's id.
+func (s *Server) Workspaces(ctx context.Context, userID string) (map[string][]string, error) {
+	rows, err := s.db.Query(ctx, `
+		SELECT DISTINCT g.session_id, c.name FROM grants g JOIN clients c ON c.id = g.client_id JOIN sessions s ON s.id = g.session_id
+		WHERE s.user_id = $1 AND s.ended_at IS NULL AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL ORDER BY c.name LIMIT 1000`, userID)
+	if err != nil {
+		return nil, fmt.Errorf("reading a person's workspaces: %w", err)
+	}
 	defer rows.Close()
-	var out []string
+	out := map[string][]string{}
+	for rows.Next() {
+		var session, name string
+		if err := rows.Scan(&session, &name); err != nil {
+			return nil, fmt.Errorf("reading a person's workspaces: %w", err)
+		}
+		out[session] = append(out[session], name)
+	}
+	return out, rows.Err()
+}
+
+// Requiring2FA are the display names of the clients that a person uses and that
+// demand a second factor.
+func (s *Server) Requiring2FA(ctx context.Context, userID string) ([]string, error) {
+	rows, err := s.db.Query(ctx, `
+		SELECT DISTINCT c.name FROM grants g JOIN clients c ON c.id = g.client_id JOIN sessions s ON s.id = g.session_id
+		WHERE s.user_id = $1 AND c.require_2fa = 1 AND c.disabled_at IS NULL ORDER BY c.name LIMIT 100`, userID)
+	if err != nil {
+		return nil, fmt.Errorf("reading a person's workspaces: %w", err)
+	}
+	return names(rows)
+}
+
+func names(rows *sql.Rows) (out []string, err error) {
+	defer rows.Close()
 	for rows.Next() {
 		var name string
 		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("reading a session's workspaces: %w", err)
+			return nil, fmt.Errorf("reading a person's workspaces: %w", err)
 		}
 		out = append(out, name)
 	}

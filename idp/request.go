@@ -35,6 +35,7 @@ type request struct {
 	MaxAge      *int64 `json:"max_age,omitempty"`        // seconds
 	LoginHint   string `json:"login_hint,omitempty"`     // an address, for the form
 	HintSub     string `json:"hint_sub,omitempty"`       // whom id_token_hint names
+	Second      bool   `json:"second,omitempty"`         // acr_values asks for a second factor
 
 	CreatedAt time.Time `json:"-"`
 	client    *Client
@@ -44,15 +45,44 @@ type request struct {
 type step int
 
 const (
-	stepNone   step = iota // nothing: it can be answered
-	stepLogin              // a person who signs in, perhaps again
-	stepRefuse             // what it forbids to ask for (prompt=none): login_required
+	stepNone       step = iota // nothing: it can be answered
+	stepLogin                  // a person who signs in, perhaps again
+	stepVerify                 // the second factor that the person has
+	stepSetUp                  // a second factor, which the person is to set up first
+	stepRefuse                 // a sign-in, which it forbids to ask for (prompt=none): login_required
+	stepRefuseMore             // more than a sign-in, which it forbids to ask for: interaction_required
 )
 
 // needs is the one place that decides what a request still needs, given the
 // browser's session (nil: none). It is asked at /authorize and again each time
 // that a step leads back to /authorize/resume.
 func (r *request) needs(in *account.Session) step {
+	if s := r.needsLogin(in); s != stepNone {
+		return s
+	}
+	return r.needsSecond(in)
+}
+
+// needsSecond decides about the second factor of a person who is signed in. What
+// a client was registered to demand is demanded of everyone; acr_values is a wish
+// (OIDC Core 3.1.2.1), which those can fulfil who have a second factor.
+func (r *request) needsSecond(in *account.Session) step {
+	s := stepNone
+	switch {
+	case !r.client.Require2FA && !r.Second, in.ACR == account.ACR2FA && in.TwoFactor:
+	case in.TwoFactor:
+		s = stepVerify
+	case r.client.Require2FA:
+		s = stepSetUp
+	}
+	if s != stepNone && r.Prompt == "none" {
+		return stepRefuseMore
+	}
+	return s
+}
+
+// needsLogin decides whether the person has to sign in, perhaps again.
+func (r *request) needsLogin(in *account.Session) step {
 	// Proofs since a waiting request began answer every demand for fresh ones. A
 	// request that just arrived has seen none, whatever another replica's clock says.
 	since := in != nil && r.ID != "" && !in.AuthTime.Before(r.CreatedAt)
@@ -102,6 +132,7 @@ func (e *oauthError) Error() string { return e.code + ": " + e.description }
 // The errors that are named in more than one place.
 var (
 	errLoginRequired = &oauthError{"login_required", "the person has to sign in"}
+	errInteraction   = &oauthError{"interaction_required", "the person has to prove a second factor"}
 	errServer        = &oauthError{"server_error", "something went wrong here, try again"}
 )
 
@@ -218,6 +249,12 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 			return refuse("invalid_request", "id_token_hint is not an ID token that this client got here")
 		}
 		r.HintSub = sub
+	}
+	for _, acr := range strings.Fields(q.Get("acr_values")) { // in the order of preference
+		if acr == account.ACR1FA || acr == account.ACR2FA {
+			r.Second = acr == account.ACR2FA
+			break
+		}
 	}
 	if v := q.Get("login_hint"); len(v) <= maxLoginHint {
 		r.LoginHint = v

@@ -85,7 +85,7 @@ func TestNeeds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			time.Sleep(20 * time.Second) // the person takes a while
-			r := &request{ID: "waits", Prompt: c.prompt, HintSub: c.hint, CreatedAt: began}
+			r := &request{client: &Client{}, ID: "waits", Prompt: c.prompt, HintSub: c.hint, CreatedAt: began}
 			if c.maxAge != "" {
 				n := must(time.ParseDuration(c.maxAge + "s"))
 				seconds := int64(n.Seconds())
@@ -106,7 +106,7 @@ func TestNeeds(t *testing.T) {
 				case 4:
 					in.AuthTime = began.Add(10 * time.Second)
 				}
-				got.WriteByte("NLR"[r.needs(in)])
+				got.WriteByte("NLVSRM"[r.needs(in)])
 			}
 			if got.String() != c.want {
 				t.Errorf("prompt %q, max_age %q, hint %q: got %s, want %s", c.prompt, c.maxAge, c.hint, got.String(), c.want)
@@ -122,7 +122,7 @@ func TestNeedsMaxAge(t *testing.T) {
 		in := &account.Session{UserID: "usr_me", AuthTime: time.Now()}
 		time.Sleep(time.Minute)
 		sixty := int64(60)
-		r := &request{MaxAge: &sixty, CreatedAt: time.Now()}
+		r := &request{client: &Client{}, MaxAge: &sixty, CreatedAt: time.Now()}
 		if got := r.needs(in); got != stepNone {
 			t.Errorf("after 60 seconds: %d", got)
 		}
@@ -133,12 +133,61 @@ func TestNeedsMaxAge(t *testing.T) {
 	})
 }
 
+// What needs decides about the second factor, once nothing else is needed.
+func TestNeedsSecond(t *testing.T) {
+	now := time.Now()
+	one, two := account.ACR1FA, account.ACR2FA
+	for _, c := range []struct {
+		demanded, wished bool // by the client's registration, by acr_values
+		prompt           string
+		acr              string
+		has              bool // two-factor authentication, by now
+		want             step
+	}{
+		{false, false, "", one, false, stepNone},
+		{false, false, "", one, true, stepNone},
+		{false, true, "", one, false, stepNone}, // a wish that cannot be fulfilled
+		{false, true, "", one, true, stepVerify},
+		{false, true, "", two, true, stepNone},
+		{false, true, "none", one, true, stepRefuseMore},
+		{false, true, "none", one, false, stepNone},
+		{true, false, "", one, false, stepSetUp},
+		{true, false, "", one, true, stepVerify},
+		{true, false, "", two, true, stepNone},
+		{true, false, "", two, false, stepSetUp}, // it was turned off since
+		{true, false, "none", one, false, stepRefuseMore},
+		{true, false, "none", one, true, stepRefuseMore},
+		{true, true, "none", two, true, stepNone},
+	} {
+		r := &request{client: &Client{Require2FA: c.demanded}, Second: c.wished, Prompt: c.prompt, CreatedAt: now}
+		in := &account.Session{UserID: "usr_me", AuthTime: now, ACR: c.acr, TwoFactor: c.has}
+		if got := r.needs(in); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}
+
+// acr_values is in the order of preference (OIDC Core 3.1.2.1).
+func TestACRValues(t *testing.T) {
+	clients := map[string]*Client{"acme": {ID: "acme", RedirectURIs: []string{"https://acme.test/cb"}, Scopes: allScopes, GrantTypes: []string{grantCode}}}
+	for values, want := range map[string]bool{
+		"": false, account.ACR2FA: true, account.ACR1FA: false, account.ACR2FA + " " + account.ACR1FA: true, account.ACR1FA + " " + account.ACR2FA: false,
+		"urn:other " + account.ACR2FA: true, "urn:other": false,
+	} {
+		q := url.Values{"client_id": {"acme"}, "redirect_uri": {"https://acme.test/cb"}, "response_type": {"code"}, "scope": {"openid"}, "acr_values": {values}}
+		r, err := parseRequest(q, clients, nil)
+		if err != nil || r.Second != want {
+			t.Errorf("%q: %v, %v", values, r.Second, err)
+		}
+	}
+}
+
 // OP-07: another replica's clock may be ahead. A proof from the future is not
 // fresh, and none answers a request that only just arrived.
 func TestOP07_NeedsWithSkew(t *testing.T) {
 	zero := int64(0)
 	for what, r := range map[string]*request{
-		"login": {Prompt: "login", CreatedAt: time.Now()}, "max_age": {MaxAge: &zero, CreatedAt: time.Now()}, "select": {Prompt: "select_account", CreatedAt: time.Now()},
+		"login": {client: &Client{}, Prompt: "login", CreatedAt: time.Now()}, "max_age": {client: &Client{}, MaxAge: &zero, CreatedAt: time.Now()}, "select": {client: &Client{}, Prompt: "select_account", CreatedAt: time.Now()},
 	} {
 		if got := r.needs(&account.Session{UserID: "usr_me", AuthTime: time.Now().Add(90 * time.Second)}); got != stepLogin {
 			t.Errorf("%s: %d", what, got)
