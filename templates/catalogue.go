@@ -45,10 +45,11 @@ func (c *catalogue) T(key string, values ...any) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("the catalogue has no text %q", key)
 	}
-	return fill(key, text, values, func(s string) string { return s })
+	return fill(key, text, values, plain)
 }
 
-// M is T for a text with markup. The values are escaped.
+// M is T for a text with markup. The values are escaped; a moment becomes a time
+// element.
 func (c *catalogue) M(key string, values ...any) (template.HTML, error) {
 	text, ok := c.Text[key]
 	if !ok {
@@ -57,7 +58,12 @@ func (c *catalogue) M(key string, values ...any) (template.HTML, error) {
 	text = template.HTMLEscapeString(text)
 	text = pairs(text, "*", `<b>`, `</b>`)
 	text = pairs(text, "`", `<span class="mono">`, `</span>`)
-	text, err := fill(key, text, values, template.HTMLEscapeString)
+	text, err := fill(key, text, values, func(value any) string {
+		if m, ok := value.(moment); ok {
+			return m.markup()
+		}
+		return template.HTMLEscapeString(plain(value))
+	})
 	return template.HTML(text), err //nolint:gosec // the values were escaped
 }
 
@@ -89,8 +95,8 @@ func (c *catalogue) count(key string, n int) (string, error) {
 	return c.T(key+"s", "n", n)
 }
 
-// fill puts values in the places that text has for them.
-func fill(key, text string, values []any, escape func(string) string) (string, error) {
+// fill puts values, as write writes them, in the places that text has for them.
+func fill(key, text string, values []any, write func(any) string) (string, error) {
 	var b strings.Builder
 	for {
 		before, rest, ok := strings.Cut(text, "{")
@@ -106,26 +112,31 @@ func fill(key, text string, values []any, escape func(string) string) (string, e
 		if !ok {
 			return "", fmt.Errorf("text %q: no value for {%s}", key, name)
 		}
-		b.WriteString(escape(value))
+		b.WriteString(write(value))
 		text = after
 	}
 }
 
-func lookup(values []any, name string) (string, bool) {
+func lookup(values []any, name string) (any, bool) {
 	for i := 0; i+1 < len(values); i += 2 {
-		if values[i] != name {
-			continue
-		}
-		switch v := values[i+1].(type) {
-		case string:
-			return v, true
-		case int:
-			return strconv.Itoa(v), true
-		default:
-			return fmt.Sprint(v), true
+		if values[i] == name {
+			return values[i+1], true
 		}
 	}
-	return "", false
+	return nil, false
+}
+
+func plain(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case int:
+		return strconv.Itoa(v)
+	case moment:
+		return v.Text
+	default:
+		return fmt.Sprint(v)
+	}
 }
 
 // pairs replaces each pair of marks in s by an opening and a closing tag.

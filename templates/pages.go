@@ -16,6 +16,7 @@ type SignIn struct {
 	OtherURL  string // with Fixed, where "Use another account" leads
 	Error     string // Wrong, Throttled, TooLong, Busy, or "" for none
 	Wait      int    // seconds, with Throttled and Busy
+	Notice    string // what was just done, a key below "notice." in the catalogue; "" for nothing
 	AnyOrigin bool   // the form may end at a workspace (see FormsLeave)
 }
 
@@ -38,24 +39,31 @@ func (p SignIn) title(v *view) string {
 	return v.Text["sign_in.page"]
 }
 
+func (p SignIn) notice() (string, string) { return p.Notice, "" }
+
+// Which of the two is wrong must not be told, so both are blamed (SI-5).
+func (p SignIn) problem() problem {
+	q := problem{Title: "sign_in.failed", Text: "sign_in." + p.Error, Wait: p.Wait}
+	if p.Blames() {
+		q.Link, q.At, q.Beside = "email", "password", "sign_in.wrong_field"
+	}
+	if p.Fixed {
+		q.Title = "confirm.failed"
+		if p.Error == Wrong {
+			q.Text = "sign_in.wrong_fixed"
+		}
+		if p.Blames() {
+			q.Link, q.At, q.Beside = "password", "password", "sign_in.wrong_field_fixed"
+		}
+	}
+	return q
+}
+
 // Blames reports whether the error is about what was entered.
 func (p SignIn) Blames() bool { return p.Error == Wrong || p.Error == TooLong }
 
 // Initials stand for the person whose account is fixed.
 func (p SignIn) Initials() string { return initials(p.Name, p.Email) }
-
-// SignInError is what went wrong, in words.
-func (v *view) SignInError() (string, error) {
-	p := v.Page.(SignIn)
-	wait, err := v.Wait(p.Wait)
-	if err != nil {
-		return "", err
-	}
-	if p.Fixed && p.Error == Wrong {
-		return v.T("sign_in.wrong_fixed")
-	}
-	return v.T("sign_in."+p.Error, "wait", wait)
-}
 
 // Message is every error page, and every page that has one thing to say.
 // Title, Text and Action are keys of the catalogue ("link_broken.title") or
@@ -144,23 +152,6 @@ func (p SignedOut) name() string         { return "signed-out" }
 func (p SignedOut) failed() bool         { return false }
 func (p SignedOut) leaves() bool         { return false }
 func (p SignedOut) title(v *view) string { return v.Text["signed_out.title"] }
-
-// Security is the Security tab of a signed-in person.
-type Security struct {
-	Name, Email string
-	Method      string // "password" or "google"
-}
-
-func (p Security) name() string         { return "security" }
-func (p Security) failed() bool         { return false }
-func (p Security) leaves() bool         { return false }
-func (p Security) title(v *view) string { return v.Text["security.title"] }
-
-// Method is how the person of the Security tab signs in, in words.
-func (v *view) Method() (string, error) { return v.T("method." + v.Page.(Security).Method) }
-
-// Initials stand for the person.
-func (p Security) Initials() string { return initials(p.Name, p.Email) }
 
 // DemoHome is a demo workspace before signing in.
 type DemoHome struct {

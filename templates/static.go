@@ -20,7 +20,7 @@ type Asset struct {
 }
 
 // The stylesheet comes after what it refers to.
-var assetNames = []string{"logo.svg", "rings.svg", "app.js", "app.css"}
+var assetNames = []string{"logo.svg", "rings.svg", "app.js", "app.css", "demo.css"}
 
 var assetTypes = map[string]string{
 	".css": "text/css; charset=utf-8",

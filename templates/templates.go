@@ -81,6 +81,18 @@ func (v *view) Title() (string, error) {
 // Asset is where the named static file is served.
 func (v *view) Asset(name string) string { return StaticURL(name) }
 
+// Demo reports whether the page is one of `harmony-id dev`, which have styles of
+// their own.
+func (v *view) Demo() bool { return strings.HasPrefix(v.Page.name(), "demo-") }
+
+// Tab is the tab of the account pages that the page is on, or "".
+func (v *view) Tab() string {
+	if p, ok := v.Page.(interface{ tab() string }); ok {
+		return p.tab()
+	}
+	return ""
+}
+
 // Support is where people get help, or "".
 func (v *view) Support() string { return v.Links.Support }
 

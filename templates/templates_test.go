@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 )
 
@@ -36,8 +37,6 @@ func everyPage() map[string]Page {
 		"sign out":                      SignOut{Action: "/1"},
 		"sign out, with everything":     SignOut{Name: "1 2", Email: "3@4.5", Workspaces: []string{"6", "7"}, Fields: []Field{{"8", "9"}}, Action: "/10", StayURL: "/11", AnyOrigin: true},
 		"signed out":                    SignedOut{SignInURL: "/1"},
-		"security":                      Security{Name: "1 2", Email: "3@4.5", Method: "password"},
-		"security, nobody's name":       Security{Email: "3@4.5", Method: "google"},
 		"demo home":                     DemoHome{Workspace: "1", SignInURL: "/2"},
 		"demo home, signed out":         DemoHome{Workspace: "1", SignInURL: "/2", SignedOut: true},
 		"demo claims": DemoClaims{Workspace: "1", Name: "2", Claims: []DemoClaim{{"iss", "3"}, {"4", "5"}}, Algorithm: "6",
@@ -47,6 +46,7 @@ func everyPage() map[string]Page {
 		"demo claims, the least": DemoClaims{Workspace: "1", SignOutURL: "/2"},
 		"demo error":             DemoError{Workspace: "1", Code: "2", Description: "3", SignInURL: "/4", HomeURL: "/5"},
 	}
+	maps.Copy(pages, accountPages())
 	for _, e := range []string{Wrong, Throttled, TooLong, Busy} {
 		pages["sign in, "+e] = SignIn{Workspace: "1", Email: "3@4.5", Error: e, Wait: 42}
 		pages["confirm, "+e] = SignIn{Fixed: true, Email: "3@4.5", OtherURL: "/8", Error: e, Wait: 1}
@@ -178,12 +178,17 @@ func checkPage(t *testing.T, p Page, page string) {
 			if attr == "href" && (value == "" || value == "#") {
 				t.Errorf("<%s> leads nowhere", n.name)
 			}
-			ref := slices.Contains([]string{"for", "aria-labelledby", "aria-describedby", "aria-controls"}, attr)
-			if target, local := strings.CutPrefix(value, "#"); attr == "href" && local {
-				ref, value = true, target
+			var refs []string
+			if slices.Contains([]string{"for", "form", "aria-labelledby", "aria-describedby", "aria-controls", "data-copy", "data-match", "data-sends"}, attr) {
+				refs = strings.Fields(value)
 			}
-			if ref && ids[value] == "" {
-				t.Errorf("<%s %s=%q> refers to nothing", n.name, attr, value)
+			if target, local := strings.CutPrefix(value, "#"); attr == "href" && local {
+				refs = []string{target}
+			}
+			for _, id := range refs {
+				if ids[id] == "" {
+					t.Errorf("<%s %s=%q> refers to nothing", n.name, attr, value)
+				}
 			}
 		}
 		switch n.name {
@@ -208,7 +213,7 @@ func checkPage(t *testing.T, p Page, page string) {
 			if !hidden && !labels[n.attrs["id"]] {
 				t.Errorf("input %q has no label", n.attrs["name"])
 			}
-			if n.attrs["autocomplete"] == "off" || n.attrs["placeholder"] != "" {
+			if n.attrs["autocomplete"] == "off" && n.attrs["name"] != "backup_code" || n.attrs["placeholder"] != "" {
 				t.Errorf("input has %v", n.attrs)
 			}
 		case "svg":
@@ -225,10 +230,50 @@ func checkPage(t *testing.T, p Page, page string) {
 			t.Error("a script stands in the page")
 		}
 	}
-	if p.failed() && reflect.TypeOf(p) == reflect.TypeFor[SignIn]() {
-		i := slices.IndexFunc(nodes, func(n node) bool { return n.attrs["role"] == "alert" })
-		if i < 0 || nodes[i].attrs["tabindex"] != "-1" {
-			t.Error("no error summary that can take the focus")
+	checkFocus(t, p, nodes)
+}
+
+// checkFocus checks where a page begins: at its error summary or, where a code was
+// wrong, at the field for the next one; in a dialog if there is one.
+func checkFocus(t *testing.T, p Page, nodes []node) {
+	var focused, invalid, alerts, dialogs []node
+	for _, n := range nodes {
+		_, focus := n.attrs["autofocus"]
+		if focus {
+			focused = append(focused, n)
+		}
+		if n.attrs["aria-invalid"] == "true" {
+			invalid = append(invalid, n)
+		}
+		if n.attrs["role"] == "alert" {
+			alerts = append(alerts, n)
+		}
+		if n.name == "dialog" {
+			dialogs = append(dialogs, n)
+		}
+	}
+	if len(focused) > 1 || len(dialogs) > 1 {
+		t.Errorf("focus on %v, dialogs %v", focused, dialogs)
+	}
+	if len(dialogs) > 0 && (len(focused) == 0 || !slices.Contains(focused[0].in, "dialog") || focused[0].name == "button") {
+		t.Errorf("with a dialog, the focus is on %v", focused)
+	}
+	if _, ok := p.(interface{ problem() problem }); !ok || !p.failed() {
+		if len(alerts)+len(invalid) > 0 {
+			t.Errorf("an error where there is none: %v %v", alerts, invalid)
+		}
+		return
+	}
+	if len(alerts) != 1 || len(focused) != 1 || slices.Contains(alerts[0].in, "dialog") != (len(dialogs) > 0) {
+		t.Fatalf("alerts %v, focus on %v", alerts, focused)
+	}
+	onField := focused[0].name == "input" && focused[0].attrs["aria-invalid"] == "true" && strings.HasSuffix(focused[0].attrs["name"], "code")
+	if !onField && (focused[0].attrs["id"] != "error" || focused[0].attrs["tabindex"] != "-1") {
+		t.Errorf("the focus is on %v", focused[0])
+	}
+	for _, n := range invalid {
+		if !strings.Contains(n.attrs["aria-describedby"], "-error") {
+			t.Errorf("%v does not say what is wrong with it", n)
 		}
 	}
 }
@@ -319,6 +364,15 @@ func TestFormsLeave(t *testing.T) {
 		{SignedOut{}, false},
 		{Message{}, false},
 		{Security{}, false},
+		{Verify{}, false},
+		{Verify{AnyOrigin: true}, true},
+		{BackupCode{}, false},
+		{BackupCode{AnyOrigin: true}, true},
+		{Confirm{}, false},
+		{Confirm{AnyOrigin: true}, true},
+		{Forgot{}, false},
+		{Reset{}, false},
+		{DemoMailbox{}, false},
 	} {
 		if got := FormsLeave(c.page); got != c.want {
 			t.Errorf("FormsLeave(%+v) = %v", c.page, got)
@@ -345,6 +399,9 @@ func TestNoHardCodedText(t *testing.T) {
 				texts = nil // names of the protocol
 			}
 			for attr, value := range n.attrs {
+				if slices.Contains([]string{"data-local", "data-copy", "data-match", "data-sends"}, attr) {
+					continue // for the script
+				}
 				if attr == "alt" || attr == "title" || attr == "aria-label" || attr == "placeholder" || strings.HasPrefix(attr, "data-") {
 					texts = append(texts, value)
 				}
@@ -378,9 +435,12 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	// Named in part by the code, or by handlers for a Message.
-	computed := regexp.MustCompile(`^(claim|error|method)\.|^wait\.\w+s$|^sign_in\.(throttled|too_long|busy|wrong)$|^(link_broken|sign_in_expired|cookies_blocked)\.`)
+	computed := regexp.MustCompile(`^(claim|error|method|event|how|with|weak|notice|month|month_short|weekday)\.|^field\.((show|hide)\.)?\w*(password|code)$` +
+		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong)$` +
+		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|codes_gone|session_gone)\.|^codes_file\.|^mail\.\w+\.\w+$`)
 	for key, text := range english().Text {
-		if !computed.MatchString(key) && !strings.Contains(used.String(), `"`+key+`"`) {
+		one, plural := strings.CutSuffix(key, "s") // (*catalogue).count
+		if !computed.MatchString(key) && !strings.Contains(used.String(), `"`+key+`"`) && !(plural && english().Text[one] != "") {
 			t.Errorf("%s is used nowhere", key)
 		}
 		if regexp.MustCompile(`(?i)e-mail|'|"|\.\.\.`).MatchString(text) {
@@ -401,14 +461,6 @@ func TestHostileStringsAreEscaped(t *testing.T) {
 			hostile.Set(reflect.ValueOf(p))
 			poison(hostile, evil)
 			p := hostile.Interface().(Page)
-			switch q := p.(type) { // these are not free text
-			case SignIn:
-				q.Error = ""
-				p = q
-			case Security:
-				q.Method = "password"
-				p = q
-			}
 			page := render(t, Renderer{Links: Links{evil, evil, evil}}, p)
 			clean := parse(t, strings.ToValidUTF8(page, "?"))
 			for _, n := range clean {
@@ -431,20 +483,37 @@ func TestHostileStringsAreEscaped(t *testing.T) {
 	}
 }
 
-// poison sets every string in v to evil.
+// poison sets every string in v to evil, but for those that are not free text. What
+// v points to is made anew, for pages share it.
 func poison(v reflect.Value, evil string) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(evil)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			poison(v.Field(i), evil)
+			field := v.Type().Field(i)
+			key := slices.Contains([]string{"Error", "Reason", "Method", "With", "QR", "URI"}, field.Name) || field.Name == "Others" && v.Type() == reflect.TypeFor[Confirm]()
+			if field.IsExported() && !key {
+				poison(v.Field(i), evil)
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() && v.Type() != reflect.TypeFor[*time.Location]() {
+			anew := reflect.New(v.Type().Elem())
+			anew.Elem().Set(v.Elem())
+			poison(anew.Elem(), evil)
+			v.Set(anew)
 		}
 	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		for i := range v.Len() {
-			poison(v.Index(i), evil)
+		n := max(2, v.Len())
+		anew := reflect.MakeSlice(v.Type(), n, n)
+		for i := range n {
+			if i < v.Len() {
+				anew.Index(i).Set(v.Index(i))
+			}
+			poison(anew.Index(i), evil)
 		}
+		v.Set(anew)
 	}
 }
 
@@ -463,12 +532,23 @@ func TestSizes(t *testing.T) {
 	if n := size("app.js"); n >= 10_000 {
 		t.Errorf("app.js has %d bytes", n)
 	}
-	sum := len(render(t, Renderer{Links: someLinks}, SignIn{Workspace: "Acme", Email: "ada@example.com", Error: Wrong, To: "/authorize/resume?id=01234567890123456789012345"}))
-	for _, name := range assetNames {
-		sum += size(name)
+	// All that a page brings along.
+	sum := func(p Page) int {
+		sum := len(render(t, Renderer{Links: someLinks}, p))
+		for _, name := range assetNames {
+			if name != "demo.css" {
+				sum += size(name)
+			}
+		}
+		return sum
 	}
-	if sum >= 30_000 {
-		t.Errorf("the sign-in page has %d bytes in all", sum)
+	if n := sum(SignIn{Workspace: "Acme", Email: "ada@example.com", Error: Wrong, To: "/authorize/resume?id=01234567890123456789012345"}); n >= 30_000 {
+		t.Errorf("the sign-in page has %d bytes in all", n)
+	}
+	setUp := accountPages()["set up, wrong"].(Security)
+	setUp.SetUp.QR = "data:image/svg+xml;base64," + strings.Repeat("PHN2ZyB4", 6<<10/8) // of version 7
+	if n := sum(setUp); n >= 60_000 {
+		t.Errorf("the set-up page has %d bytes in all", n)
 	}
 }
 

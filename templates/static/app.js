@@ -3,18 +3,23 @@
 "use strict";
 (() => {
   const all = (selector) => document.querySelectorAll(selector);
+  const one = (id) => document.getElementById(id);
   const make = (tag, props) => Object.assign(document.createElement(tag), props);
+  const status = (tag) => {
+    const said = make(tag, { className: "sr" });
+    said.setAttribute("role", "status");
+    return said;
+  };
 
-  // Show and hide a password; note when Caps Lock is on.
+  // Show and hide a password; note when Caps Lock is on and, once one has left
+  // the field, that it differs from the one that it repeats.
   for (const box of all(".reveal")) {
     const input = box.querySelector("input");
     const words = box.dataset;
     const button = make("button", { type: "button" });
-    const said = make("span", { className: "sr" });
-    const note = make("p", { className: "hint sr" });
+    const said = status("span");
+    const note = status("p");
     button.setAttribute("aria-controls", input.id);
-    said.setAttribute("role", "status");
-    note.setAttribute("role", "status");
 
     const show = (on) => {
       input.type = on ? "text" : "password";
@@ -22,10 +27,10 @@
       button.setAttribute("aria-label", on ? words.hideLabel : words.showLabel);
       button.setAttribute("aria-pressed", on);
     };
-    const caps = (on) => {
-      if (on === (note.textContent !== "")) return;
-      note.textContent = on ? words.caps : "";
-      note.classList.toggle("sr", !on);
+    const tell = (text, look) => {
+      if (note.textContent === text) return;
+      note.textContent = text;
+      note.className = text ? look : "sr";
     };
     button.addEventListener("click", () => {
       show(input.type === "password");
@@ -33,9 +38,13 @@
     });
     for (const event of ["keydown", "keyup"]) {
       // A password manager's events are not keys and have no modifiers.
-      input.addEventListener(event, (e) => e.getModifierState && caps(e.getModifierState("CapsLock")));
+      input.addEventListener(event, (e) => e.getModifierState && tell(e.getModifierState("CapsLock") ? words.caps : "", "hint"));
     }
-    input.addEventListener("blur", () => caps(false));
+    input.addEventListener("blur", () => {
+      const differs = words.match && input.value && input.value !== one(words.match).value;
+      tell(differs ? words.differs : "", "error");
+      if (differs) input.setAttribute("aria-invalid", "true");
+    });
     input.form.addEventListener("submit", () => show(false));
 
     show(false);
@@ -43,9 +52,89 @@
     box.after(said, note);
   }
 
-  // An error is read first.
-  const summary = document.querySelector(".notice[role=alert]");
-  if (summary) summary.focus();
+  // A code is digits, however it is pasted. Where the page says so the sixth one
+  // sends it, once.
+  for (const input of all(".code input")) {
+    const hint = one(input.dataset.sends);
+    let sends = hint;
+    if (hint) {
+      hint.hidden = false;
+      input.setAttribute("aria-describedby", input.getAttribute("aria-describedby") + " " + hint.id);
+    }
+    input.addEventListener("input", () => {
+      const digits = input.value.replace(/[\s\u2010-\u2015-]/g, "");
+      if (digits !== input.value) input.value = digits;
+      if (!sends || !/^\d{6}$/.test(digits)) return;
+      sends = false;
+      input.form.requestSubmit();
+    });
+  }
+
+  // Copy and print. What cannot be copied is selected.
+  for (const button of navigator.clipboard ? all("[data-copy]") : []) {
+    const label = button.querySelector("span");
+    const word = label.textContent;
+    const said = status("span");
+    button.hidden = false;
+    button.after(said);
+    button.addEventListener("click", () => {
+      const from = one(button.dataset.copy);
+      const lines = from.children.length ? [...from.children] : [from];
+      const text = lines.map((line) => line.textContent.replace(/\s/g, "")).join("\n");
+      navigator.clipboard.writeText(text).then(
+        () => {
+          label.textContent = said.textContent = button.dataset.copied;
+          setTimeout(() => ([label.textContent, said.textContent] = [word, ""]), 3000);
+        },
+        () => getSelection().selectAllChildren(from),
+      );
+    });
+  }
+  const paper = one("print");
+  if (paper) {
+    paper.hidden = false;
+    paper.addEventListener("click", () => print());
+  }
+
+  // Times that the server could only tell in UTC. A clock time says its day where
+  // that is not the one that the server wrote above it.
+  for (const time of all("time[data-local]")) {
+    const { local } = time.dataset;
+    const at = new Date(time.dateTime);
+    const moved = at.getDate() !== at.getUTCDate();
+    if (local === "day" && !moved) continue;
+    time.textContent = at.toLocaleString(time.closest("[data-locale]").dataset.locale, {
+      dateStyle: local === "time" && !moved ? undefined : "long",
+      timeStyle: local === "day" ? undefined : "short",
+    });
+  }
+
+  // The page's dialog becomes modal. Escape leads where Cancel does; what may be
+  // half done is asked about first.
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) {
+    const unfinished = one("unfinished");
+    const leave = (e) => {
+      if (e.type === "keydown" && e.key !== "Escape") return;
+      e.preventDefault();
+      if (!unfinished || !unfinished.hidden) return location.assign(one("cancel").href);
+      const before = document.activeElement;
+      unfinished.hidden = false;
+      one("keep-going").focus();
+      one("keep-going").onclick = () => {
+        unfinished.hidden = true;
+        before.focus();
+      };
+    };
+    dialog.open = false;
+    dialog.showModal();
+    for (const event of ["keydown", "cancel"]) addEventListener(event, leave, true);
+    dialog.addEventListener("close", () => location.assign(one("cancel").href));
+  }
+
+  // An error is read first. Who comes back from a dialog goes on at its opener.
+  const first = document.querySelector("[role=alert]") || (!dialog && one(location.hash.slice(1)));
+  if (first) first.focus();
 
   // A form is sent once. The button stays enabled, so that its value is sent
   // and focus is not lost; a lost connection gives the form back.
@@ -55,6 +144,7 @@
   };
   document.addEventListener("submit", (e) => {
     const form = e.target;
+    if (form.id === "download") return; // leads to no other page
     if (form.dataset.sent) return e.preventDefault();
     form.dataset.sent = "yes";
     if (e.submitter) e.submitter.setAttribute("aria-disabled", "true");
