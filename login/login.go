@@ -4,7 +4,6 @@
 package login
 
 import (
-	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -44,13 +43,41 @@ type Handler struct {
 	// (nil: none), nil if nothing does. An error (a request that is over, or
 	// another browser's) has a page of its own.
 	Pending func(r *http.Request, to string, in *account.Session) (*Pending, error)
+	// PasswordMinLength is the least number of characters of a new password.
+	PasswordMinLength int
 }
 
 // Routes adds the sign-in pages to r.
 func (h *Handler) Routes(r *mux.Router) {
 	r.Handle("/login", web.HandlerFunc(h.page)).Methods("GET", "HEAD")
 	r.Handle("/login", web.HandlerFunc(h.signIn)).Methods("POST")
+	for path, handler := range map[string]struct {
+		show, take func(http.ResponseWriter, *http.Request) error
+	}{
+		pathVerify:     {h.verifyPage, h.verify},
+		pathBackupCode: {h.backupCodePage, h.backupCode},
+		pathForgot:     {h.forgotPage, h.forgot},
+		pathReset:      {h.resetPage, h.reset},
+	} {
+		r.Handle(path, web.HandlerFunc(handler.show)).Methods("GET", "HEAD")
+		r.Handle(path, web.HandlerFunc(handler.take)).Methods("POST")
+	}
+	r.Handle(pathConfirm, h.Sessions.Require(h.confirmPage)).Methods("GET", "HEAD")
+	r.Handle(pathConfirm, h.Sessions.Require(h.confirm)).Methods("POST")
+	r.Handle(pathCodeUsed, h.Sessions.Require(h.codeUsed)).Methods("GET", "HEAD")
+	r.Handle(pathRecovery, web.HandlerFunc(h.recovery)).Methods("GET", "HEAD")
 }
+
+// The paths of the pages besides /login.
+const (
+	pathVerify     = "/login/verify"
+	pathBackupCode = "/login/backup-code"
+	pathCodeUsed   = "/login/backup-code/used"
+	pathRecovery   = "/login/recovery"
+	pathForgot     = "/login/forgot"
+	pathReset      = "/login/reset"
+	pathConfirm    = "/login/confirm"
+)
 
 // page shows the form, or leads on who is signed in already (SI-11).
 func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
@@ -73,6 +100,7 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 	if in != nil && !another {
 		fix(&p, in)
 	}
+	p.Notice, _ = h.Sessions.TakeNotice(w, r)
 	return web.Show(w, r, http.StatusOK, p)
 }
 
@@ -89,15 +117,20 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		Browser:  h.Sessions.Known(r),
 		Device:   session.Device(r),
 	})
+	whole := false
 	if err == nil {
-		err = h.Sessions.Start(w, r, l)
+		whole, err = h.Sessions.Start(w, r, l)
 	}
-	if err == nil {
+	switch {
+	case err == nil && whole:
 		http.Redirect(w, r, to, http.StatusSeeOther)
+		return nil
+	case err == nil:
+		http.Redirect(w, r, withTo(pathVerify, to), http.StatusSeeOther)
 		return nil
 	}
 
-	h.note(r, err)
+	h.note(r, r.PostForm.Get("email"), err)
 	in, none := h.Sessions.In(r)
 	if none != nil {
 		in = nil
@@ -111,42 +144,56 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 	if in != nil && pending != nil && pending.Again && in.Email == p.Email {
 		fix(&p, in)
 	}
-	status := http.StatusUnprocessableEntity
+	status, ok := refusal(w, r, err, &p.Error, &p.Wait)
+	if !ok {
+		return err
+	}
+	return web.Show(w, r, status, p)
+}
+
+// refusal puts why a proof was refused into a form, and says with which status
+// to show it; false for an error that is not about the proof.
+func refusal(w http.ResponseWriter, r *http.Request, err error, why *string, wait *int) (status int, ok bool) {
+	status = http.StatusUnprocessableEntity
 	throttled, _ := errors.AsType[*account.ThrottledError](err)
 	switch {
 	case throttled != nil:
-		p.Error, p.Wait, status = templates.Throttled, seconds(throttled.Wait), http.StatusTooManyRequests
+		*why, *wait, status = templates.Throttled, seconds(throttled.Wait), http.StatusTooManyRequests
 	case errors.Is(err, account.ErrBusy):
-		p.Error, p.Wait, status = templates.Busy, seconds(busyWait), http.StatusServiceUnavailable
+		*why, *wait, status = templates.Busy, seconds(busyWait), http.StatusServiceUnavailable
 	case errors.Is(err, account.ErrTooLong):
-		p.Error, status = templates.TooLong, http.StatusBadRequest
+		*why, status = templates.TooLong, http.StatusBadRequest
 	case errors.Is(err, account.ErrWrong):
-		p.Error = templates.Wrong
-	case errors.Is(err, context.Canceled):
-		return &web.Error{Status: http.StatusBadRequest, Err: err}
+		*why = templates.Wrong
+	case errors.Is(err, account.ErrUsed):
+		*why = templates.Used
+	case errors.Is(err, account.ErrPaused):
+		*why = templates.Paused
 	default:
-		return err
+		return 0, false
 	}
-	if p.Wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(p.Wait))
+	if *wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(*wait))
 	}
-	return web.Show(w, r, status, p)
+	return status, true
 }
 
 // note tells the operator of an attempt that failed: for whom, as a pseudonym
 // that is the same each time, and how. What was typed is nobody's business: it
 // may be a password in the wrong field.
-func (h *Handler) note(r *http.Request, err error) {
+func (h *Handler) note(r *http.Request, email string, err error) {
 	outcome := "failed"
 	if _, ok := errors.AsType[*account.ThrottledError](err); ok {
 		outcome = "throttled"
 	}
-	for what, is := range map[string]error{"wrong": account.ErrWrong, "busy": account.ErrBusy, "too_long": account.ErrTooLong} {
+	for what, is := range map[string]error{
+		"wrong": account.ErrWrong, "busy": account.ErrBusy, "too_long": account.ErrTooLong, "used": account.ErrUsed, "paused": account.ErrPaused, "too_late": account.ErrNoLogin,
+	} {
 		if errors.Is(err, is) {
 			outcome = what
 		}
 	}
-	web.Log(r.Context()).InfoContext(r.Context(), "sign-in refused", "outcome", outcome, "account", h.Accounts.Pseudonym(r.PostForm.Get("email")), "address", web.Address(r).String())
+	web.Log(r.Context()).InfoContext(r.Context(), "sign-in refused", "at", r.URL.Path, "outcome", outcome, "account", h.Accounts.Pseudonym(email), "address", web.Address(r).String())
 }
 
 // form is the empty form. One that can end at a workspace says so to the
@@ -172,5 +219,8 @@ func fix(p *templates.SignIn, in *account.Session) {
 	p.Fixed, p.Name, p.Email = true, in.Name, in.Email
 	p.OtherURL = "/login?" + url.Values{"to": {p.To}, "another": {"1"}}.Encode()
 }
+
+// withTo is a page of ours that leads on to a local path.
+func withTo(path, to string) string { return path + "?" + url.Values{"to": {to}}.Encode() }
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

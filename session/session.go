@@ -31,7 +31,9 @@ func New(accounts *account.Store, issuer *url.URL, max time.Duration) *Manager {
 // The cookies' names, without the __Host- that https adds.
 const (
 	sessionCookie = "harmony-session"
+	halfCookie    = "harmony-login"
 	knownCookie   = "harmony-known"
+	noticeCookie  = "harmony-notice"
 )
 
 // knownFor is how long a browser is remembered as one that its person uses.
@@ -111,17 +113,94 @@ func printable(s string) string {
 	return string(b)
 }
 
-// Start opens a session for a login whose proofs are complete, under a token
-// that no browser had before (ASVS 7.2.4), and remembers the browser. Its errors
-// are those of account.Store.Complete.
-func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) error {
-	token, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie))
+// Start takes a person whose first proof was right through the gate. It reports
+// whether that was enough: then a session is open, under a token that no browser
+// had before (ASVS 7.2.4), and the browser is remembered. If not, the browser holds
+// a half sign-in, which opens nothing and waits for Finish. Its errors are those
+// of account.Store.Complete.
+func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) (whole bool, err error) {
+	p, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie), m.Known(r))
+	if err != nil {
+		return false, err
+	}
+	if p.Half != "" {
+		m.SetCookie(w, halfCookie, p.Half, account.HalfLife)
+		return false, nil
+	}
+	m.opened(w, r, p.Session, l.UserID())
+	return true, nil
+}
+
+// Half is who is half signed in in the request's browser. Its error is
+// account.ErrNoLogin.
+func (m *Manager) Half(r *http.Request) (*account.Half, error) {
+	return m.accounts.Half(r.Context(), m.Cookie(r, halfCookie))
+}
+
+// Finish judges the second factor of who is half signed in and, if it is right,
+// opens the session. Its errors are those of account.Store.Finish.
+func (m *Manager) Finish(w http.ResponseWriter, r *http.Request, f account.SecondFactor) error {
+	token, userID, err := m.accounts.Finish(r.Context(), m.Cookie(r, halfCookie), f, m.Cookie(r, sessionCookie), m.Known(r), Device(r))
+	if errors.Is(err, account.ErrNoLogin) {
+		m.SetCookie(w, halfCookie, "", -1)
+	}
 	if err != nil {
 		return err
 	}
-	m.SetCookie(w, sessionCookie, token, m.max)
-	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), l.UserID()), knownFor)
+	m.SetCookie(w, halfCookie, "", -1)
+	m.opened(w, r, token, userID)
 	return nil
+}
+
+func (m *Manager) opened(w http.ResponseWriter, r *http.Request, token, userID string) {
+	m.SetCookie(w, sessionCookie, token, m.max)
+	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), userID), knownFor)
+}
+
+// Abandon forgets who is half signed in.
+func (m *Manager) Abandon(w http.ResponseWriter, r *http.Request) error {
+	half := m.Cookie(r, halfCookie)
+	if half == "" {
+		return nil
+	}
+	m.SetCookie(w, halfCookie, "", -1)
+	return m.accounts.AbandonHalf(r.Context(), half)
+}
+
+// Prove judges a fresh proof of the person of a session. Its errors are those of
+// account.Store.Prove.
+func (m *Manager) Prove(w http.ResponseWriter, r *http.Request, in *account.Session, password string, second *account.SecondFactor) error {
+	token, err := m.accounts.Prove(r.Context(), in, account.Proof{Password: password, Second: second, Browser: m.Known(r), Device: Device(r)})
+	if err != nil {
+		return err
+	}
+	m.Turn(w, token)
+	return nil
+}
+
+// Turn gives the browser the new token of its session.
+func (m *Manager) Turn(w http.ResponseWriter, token string) {
+	m.SetCookie(w, sessionCookie, token, m.max)
+}
+
+// Notice leaves word of what was just done for the page that comes next: a key
+// of the catalogue below "notice.", and a value that it names, or "".
+func (m *Manager) Notice(w http.ResponseWriter, key, value string) {
+	m.SetCookie(w, noticeCookie, url.Values{"n": {key}, "v": {value}}.Encode(), time.Minute)
+}
+
+// TakeNotice returns what Notice left, once.
+func (m *Manager) TakeNotice(w http.ResponseWriter, r *http.Request) (key, value string) {
+	c := m.Cookie(r, noticeCookie)
+	if c == "" {
+		return "", ""
+	}
+	m.SetCookie(w, noticeCookie, "", -1)
+	q, err := url.ParseQuery(c)
+	if err != nil {
+		return "", ""
+	}
+	return q.Get("n"), q.Get("v")
 }
 
 // End ends the session of the request's browser, if it has one, and forgets its
