@@ -68,7 +68,7 @@ func release(fn func(i int)) {
 	done.Wait()
 }
 
-var tokenRE = regexp.MustCompile(`\bh(ac|at|rt|se|br|cs)_[A-Za-z0-9_-]{40}`)
+var tokenRE = regexp.MustCompile(`\bh(ac|at|rt|se|br|cs|lo|rp)_[A-Za-z0-9_-]{40}`)
 
 // wellBehaved is a world whose provider, whatever it is sent, does not panic,
 // does not answer 500, and does not log a token.
@@ -1232,7 +1232,7 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 			"id_token_signing_alg_values_supported":       {"ES256", "RS256", "EdDSA"},
 			"token_endpoint_auth_methods_supported":       {"client_secret_basic", "client_secret_post", "none"},
 			"request_object_signing_alg_values_supported": {"RS256"},
-			"acr_values_supported":                        {"urn:harmony:acr:1fa"},
+			"acr_values_supported":                        {"urn:harmony:acr:1fa", "urn:harmony:acr:2fa"},
 		} {
 			if got, _ := meta[name].([]any); !slices.Equal(got, want) {
 				t.Errorf("%s = %v, want %v", name, meta[name], want)

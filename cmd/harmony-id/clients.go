@@ -20,6 +20,7 @@ type clientResult struct {
 	AuthMethod             string   `json:"token_endpoint_auth_method" help:"client_secret_basic, client_secret_post or none"`
 	IDTokenAlg             string   `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
 	RequirePKCE            bool     `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
+	Require2FA             bool     `json:"require_2fa" help:"whether only people who proved a second factor get there"`
 	GrantTypes             []string `json:"grant_types" help:"what it may use the token endpoint for"`
 	Scope                  string   `json:"scope" help:"what it may ask for, with spaces between"`
 	CreatedAt              stamp    `json:"created_at" help:"when it was registered"`
@@ -30,7 +31,7 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 	return clientResult{
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
-		AuthMethod: c.AuthMethod, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE,
+		AuthMethod: c.AuthMethod, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "),
 		CreatedAt: stamp(c.CreatedAt), DisabledAt: stamp(c.DisabledAt),
 	}
@@ -50,7 +51,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 	return writeFacts(p.stdout, [][2]string{
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
-		{"Authenticates by", r.AuthMethod}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)},
+		{"Authenticates by", r.AuthMethod}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope},
 		{"Created", r.CreatedAt.String()}, {"Disabled", r.DisabledAt.String()},
 	})
@@ -76,6 +77,7 @@ type clientCreate struct {
 	AuthMethod            string   `enum:"client_secret_basic,client_secret_post,none," default:"" placeholder:"METHOD" help:"How it proves itself: client_secret_basic (default), client_secret_post or none."`
 	IDTokenAlg            string   `name:"id-token-alg" enum:"ES256,RS256,EdDSA" default:"ES256" placeholder:"ALG" help:"Signature of its ID tokens: ES256 (default), RS256 or EdDSA."`
 	RequirePKCE           bool     `name:"require-pkce" default:"true" negatable:"" help:"Refuse sign-ins without PKCE. Only a workspace with a secret may do without (--require-pkce=false)."`
+	Require2FA            bool     `name:"require-2fa" help:"Take only people who proved a second factor; who has none is led into setting it up first."`
 
 	outputFlag
 	databaseSettings
@@ -113,7 +115,7 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 	return p.withClients(ctx, c.databaseSettings, useOrMake, func(clients *idp.Clients) error {
 		made, shown, err := clients.Create(ctx, idp.Client{
 			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI,
-			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE,
+			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 		}, secret, operator().Name)
 		if err != nil {
 			return err

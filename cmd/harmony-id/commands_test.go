@@ -95,20 +95,31 @@ func (r ran) fields(m map[string]any, like any) {
 type resultField struct {
 	name, help, kind string
 	optional         bool
+	inherited        bool // from a result that it is besides
 }
 
 // resultFields are the members of a result, by its tags.
 func resultFields(like any) (fields []resultField) {
 	for f := range reflect.TypeOf(like).Fields() {
+		if f.Anonymous {
+			for _, f := range resultFields(reflect.Zero(f.Type).Interface()) {
+				f.inherited = true
+				fields = append(fields, f)
+			}
+			continue
+		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		kind := map[string]string{"bool": "boolean", "int": "number", "slice": "array of strings", "struct": "object"}[f.Type.Kind().String()]
-		if f.Type == reflect.TypeFor[stamp]() {
+		kind := map[string]string{"bool": "boolean", "int": "number", "slice": "array of strings", "struct": "object", "ptr": "object or null"}[f.Type.Kind().String()]
+		switch {
+		case f.Type == reflect.TypeFor[stamp]():
 			kind = "time or null"
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			kind = "array of objects or null"
 		}
 		if kind == "" {
 			kind = "string"
 		}
-		fields = append(fields, resultField{name, f.Tag.Get("help"), kind, options == "omitempty"})
+		fields = append(fields, resultField{name: name, help: f.Tag.Get("help"), kind: kind, optional: options == "omitempty"})
 	}
 	return fields
 }
@@ -139,9 +150,9 @@ func TestUsers(t *testing.T) {
 		id := ada["id"].(string)
 
 		sh.run("", "user", "create", "--email", "bob@example.com", "--name", "Bob").
-			want(0, "bob@example.com has no password and cannot sign in", "no password")
+			want(0, "bob@example.com has no password and cannot sign in", "harmony-id user reset-link", "no password")
 		sh.run("", "user", "show", "ADA@example.com").want(0, id, "Ada Lovelace", "active")
-		sh.run("", "user", "show", id, "-o", "json").want(0).object(userResult{})
+		sh.run("", "user", "show", id, "-o", "json").want(0).object(userDetail{})
 		sh.run("", "user", "list").want(0, "EMAIL", "ada@example.com", "bob@example.com")
 		if all := sh.run("", "user", "list", "-o", "json").want(0).objects(userResult{}); len(all) != 2 || all[0]["email"] != "ada@example.com" {
 			t.Errorf("list = %v", all)
@@ -383,7 +394,7 @@ func TestVersion(t *testing.T) {
 func TestUsage(t *testing.T) {
 	sh := shell{t: t}
 	sh.run("").want(exitUsage, "harmony-id dev", "serve")
-	sh.run("", "--help").want(0, "user create", "client rotate-secret", "migrate up")
+	sh.run("", "--help").want(0, "user create", "user sessions list", "client rotate-secret", "migrate up", "mail test")
 	sh.run("", "bogus").want(exitUsage, "bogus")
 	sh.run("", "user", "show").want(exitUsage)
 	sh.run("", "user", "list", "-o", "xml").want(exitUsage)

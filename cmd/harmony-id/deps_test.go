@@ -36,19 +36,24 @@ var rooms = map[string]room{
 	"web":        {ours: []string{"templates"}, std: []string{"net/http"}},
 	"account": {
 		ours:    []string{"secret", "db"},
-		outside: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/unicode/norm"},
+		outside: []string{"golang.org/x/crypto/argon2", "golang.org/x/text/unicode/norm", "github.com/pquerna/otp"},
 	},
-	"mail":     {ours: []string{"account", "templates"}},
-	"session":  {ours: []string{"account", "web"}, std: []string{"net/http"}},
-	"login":    {ours: []string{"account", "session", "web", "templates"}, outside: []string{"github.com/gorilla/mux"}, std: []string{"net/http"}},
-	"security": {ours: []string{"account", "session", "web", "templates"}, outside: []string{"github.com/gorilla/mux"}, std: []string{"net/http"}},
+	"device":  {outside: []string{"github.com/mileusna/useragent", "github.com/oschwald/maxminddb-golang/v2", "golang.org/x/text/language"}},
+	"mail":    {ours: []string{"account", "device", "templates"}, outside: []string{"github.com/wneessen/go-mail"}},
+	"session": {ours: []string{"account", "web"}, std: []string{"net/http"}},
+	"login":   {ours: []string{"account", "session", "web", "templates"}, outside: []string{"github.com/gorilla/mux"}, std: []string{"net/http"}},
+	"security": {
+		ours:    []string{"account", "device", "session", "web", "templates"},
+		outside: []string{"github.com/gorilla/mux", "github.com/boombuler/barcode"},
+		std:     []string{"net/http"},
+	},
 	"idp": {
 		ours:    []string{"account", "session", "secret", "db", "web", "templates"},
 		outside: []string{"github.com/zitadel/oidc/v3", "github.com/go-jose/go-jose/v4", "github.com/gorilla/mux"},
 		std:     []string{"net/http"},
 	},
 	"cmd/harmony-id": {
-		ours: []string{"account", "db", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
+		ours: []string{"account", "db", "device", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
 		outside: []string{
 			"github.com/alecthomas/kong", "github.com/gorilla/mux",
 			"github.com/coreos/go-oidc/v3", "golang.org/x/oauth2", // the demo workspaces

@@ -21,6 +21,7 @@ import (
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 )
 
@@ -30,12 +31,14 @@ type devCommand struct {
 
 	AcmeAddr   listenAddr `default:"localhost:8081" placeholder:"ADDR" help:"Where the demo workspace Acme listens. Default localhost:8081."`
 	GlobexAddr listenAddr `default:"localhost:8082" placeholder:"ADDR" help:"Where the demo workspace Globex listens. Default localhost:8082."`
+	MailAddr   listenAddr `default:"localhost:8025" placeholder:"ADDR" help:"Where the mailbox page listens, which shows every mail. Default localhost:8025."`
 	Dir        string     `default:".harmony-id" placeholder:"DIR" help:"Where the database and the keys are. Default .harmony-id."`
 	Fresh      bool       `help:"Forget everything that is in --dir and start anew."`
 
 	sessionSettings
 	tokenSettings
 	passwordSettings
+	placeSettings
 	linkSettings
 }
 
@@ -75,7 +78,7 @@ type devAddress struct {
 }
 
 func (c devCommand) addresses() []devAddress {
-	return []devAddress{{"http-addr", c.HTTPAddr}, {"acme-addr", c.AcmeAddr}, {"globex-addr", c.GlobexAddr}}
+	return []devAddress{{"http-addr", c.HTTPAddr}, {"acme-addr", c.AcmeAddr}, {"globex-addr", c.GlobexAddr}, {"mail-addr", c.MailAddr}}
 }
 
 // Run serves the provider and two demo workspaces until ctx ends.
@@ -128,9 +131,15 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	places, err := c.places(p)
+	if err != nil {
+		return err
+	}
+	defer places.Close()
+	mailbox := mail.NewMailbox()
 	house, err := newHouse(ctx, d, ring, houseConfig{
 		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
-		links: c.links(), log: log,
+		links: c.links(), places: places, mail: mail.Config{From: devFrom}, sender: mailbox, log: log,
 	})
 	if err != nil {
 		return err
@@ -139,6 +148,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	for i, w := range demos {
 		sites = append(sites, site{newServer(w.handler(log), log), listeners[1+i]})
 	}
+	sites = append(sites, site{newServer(mailboxHandler(mailbox, urls[3], log), log), listeners[3]})
 	for _, person := range demoPeople {
 		if _, err := house.accounts.FindUser(ctx, person.Email); !errors.Is(err, account.ErrNotFound) {
 			continue // there from an earlier run
@@ -147,10 +157,10 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 			return fmt.Errorf("creating %s: %w", person.Email, err)
 		}
 	}
-	if err := c.greet(p.stdout, issuer, demos); err != nil {
+	if err := c.greet(p.stdout, issuer, urls[3], demos); err != nil {
 		return err
 	}
-	if err := serveUntil(ctx, log, devDrainTime, house.clean, sites...); err != nil {
+	if err := serveUntil(ctx, log, devDrainTime, house, sites...); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(p.stdout, "\nStopped. What you did is kept in", c.Dir)
@@ -169,6 +179,9 @@ func (devCommand) startLog(p *program) {
 	}
 	p.startLog(format, level)
 }
+
+// devFrom is the sender of mails that never leave.
+const devFrom = "Harmony <no-reply@harmony.example>"
 
 // devDrainTime is short: browsers hold connections open that they may never
 // use, and who pressed Ctrl-C waits.
@@ -298,7 +311,7 @@ func urlOf(addr string, l net.Listener) *url.URL {
 }
 
 // greet says where everything is.
-func (c devCommand) greet(w io.Writer, issuer *url.URL, demos []*workspace) error {
+func (c devCommand) greet(w io.Writer, issuer, mailbox *url.URL, demos []*workspace) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, "Harmony ID is running on this machine. Ctrl-C stops it.")
 	fmt.Fprintln(&b)
@@ -310,7 +323,8 @@ func (c devCommand) greet(w io.Writer, issuer *url.URL, demos []*workspace) erro
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", demo.name, demo.url, hint)
 	}
-	fmt.Fprintf(t, "  Harmony ID\t%s\tthe provider itself\n", issuer)
+	fmt.Fprintf(t, "  Harmony ID\t%s\tthe provider itself, with the account pages\n", issuer)
+	fmt.Fprintf(t, "  Mailbox\t%s\tevery mail that would have been sent\n", mailbox)
 	t.Flush()
 	fmt.Fprintln(&b)
 	t = tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)

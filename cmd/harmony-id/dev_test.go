@@ -18,15 +18,15 @@ import (
 // through real sockets.
 type devHouse struct {
 	*running
-	provider, acme, globex string
-	dir                    string
-	browser                *http.Client
+	provider, acme, globex, mailbox string
+	dir                             string
+	browser                         *http.Client
 }
 
 // devArgs are dev's arguments on free ports.
-func devArgs(dir string) (args []string, urls [3]string) {
+func devArgs(dir string) (args []string, urls [4]string) {
 	args = []string{"dev", "--dir", dir}
-	for i, key := range []string{"--http-addr", "--acme-addr", "--globex-addr"} {
+	for i, key := range []string{"--http-addr", "--acme-addr", "--globex-addr", "--mail-addr"} {
 		address := "localhost:" + freePort()
 		args, urls[i] = append(args, key, address), "http://"+address
 	}
@@ -37,7 +37,7 @@ func startDev(t *testing.T, dir string, more ...string) *devHouse {
 	t.Helper()
 	args, urls := devArgs(dir)
 	r := shell{t: t}.start(append(args, more...)...)
-	return &devHouse{r, urls[0], urls[1], urls[2], dir, newDevBrowser(t)}
+	return &devHouse{r, urls[0], urls[1], urls[2], urls[3], dir, newDevBrowser(t)}
 }
 
 func newDevBrowser(t *testing.T) *http.Client {
@@ -143,11 +143,12 @@ func (h *devHouse) signIn(p devPage, email, password string) devPage {
 // both refresh, a fresh sign-in is asked for, and signing out ends it for both.
 func TestDev(t *testing.T) {
 	h := startDev(t, filepath.Join(t.TempDir(), "data"))
-	for _, said := range []string{h.provider, h.acme, h.globex, "ada@example.com", demoPeople[0].Password, "Ctrl-C"} {
+	for _, said := range []string{h.provider, h.acme, h.globex, h.mailbox, "ada@example.com", demoPeople[0].Password, "Ctrl-C"} {
 		if !strings.Contains(h.stdout.String(), said) {
 			t.Errorf("it does not print %q:\n%s", said, &h.stdout)
 		}
 	}
+	h.open(h.mailbox+"/").want(200, h.mailbox)
 	h.open(h.acme+"/").want(200, h.acme, "Sign in with Harmony")
 	p := h.open(h.acme+"/sign-in").want(200, h.provider+"/login", "Acme")
 	h.signIn(p, "ada@example.com", "not her password").want(422, h.provider+"/login")
@@ -321,10 +322,11 @@ func TestDevRefuses(t *testing.T) {
 		{[]string{"HARMONY_ID_ISSUER=https://id.example.com"}, nil, "leave the issuer out"},
 		{nil, []string{"--issuer", "http://localhost.evil.example:8080"}, "localhost"},
 		{nil, []string{"--issuer", "http://localhost:8080/x"}, "has a path"},
-		{nil, []string{"--issuer", "http://localhost:1", "--http-addr", "localhost:0", "--acme-addr", "localhost:0", "--globex-addr", "localhost:0"}, "leave the issuer out"},
+		{nil, []string{"--issuer", "http://localhost:1", "--http-addr", "localhost:0", "--acme-addr", "localhost:0", "--globex-addr", "localhost:0", "--mail-addr", "localhost:0"}, "leave the issuer out"},
 		{nil, []string{"--http-addr", "0.0.0.0:8080"}, "write --http-addr localhost:8080"},
 		{nil, []string{"--acme-addr", "192.0.2.1:8081"}, "write --acme-addr localhost:8081"},
 		{nil, []string{"--globex-addr", "[::]:8082"}, "write --globex-addr localhost:8082"},
+		{nil, []string{"--mail-addr", "192.0.2.1:8025"}, "write --mail-addr localhost:8025"},
 	} {
 		shell{t, c.environ}.run("", append([]string{"dev", "--dir", t.TempDir()}, c.args...)...).want(exitUsage, c.said)
 	}
@@ -351,7 +353,7 @@ func TestDevTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, key := range []string{"http-addr", "acme-addr", "globex-addr"} {
+	for i, key := range []string{"http-addr", "acme-addr", "globex-addr", "mail-addr"} {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			args, urls := devArgs(dir)
 			port := must(url.Parse(urls[i]))(t).Port()

@@ -31,12 +31,20 @@ type commands struct {
 	Serve serveCommand `cmd:"" help:"Run the provider."`
 	Dev   devCommand   `cmd:"" help:"Run everything on this machine to try it: the provider, two demo workspaces, demo people."`
 	User  struct {
-		Create  userCreate  `cmd:"" help:"Create a person."`
-		List    userList    `cmd:"" help:"List people by email address."`
-		Show    userShow    `cmd:"" help:"Show a person."`
-		Disable userDisable `cmd:"" help:"Refuse a person every sign-in and end all sessions."`
-		Enable  userEnable  `cmd:"" help:"Let a disabled person sign in again."`
-		Delete  userDelete  `cmd:"" help:"Delete a person for good, with all sessions and tokens."`
+		Create     userCreate     `cmd:"" help:"Create a person."`
+		Invite     userInvite     `cmd:"" help:"Create a person without a password and print a link that sets one."`
+		List       userList       `cmd:"" help:"List people by email address."`
+		Show       userShow       `cmd:"" help:"Show a person, and why sign-in is refused."`
+		Disable    userDisable    `cmd:"" help:"Refuse a person every sign-in and end all sessions."`
+		Enable     userEnable     `cmd:"" help:"Let a disabled person sign in again."`
+		Delete     userDelete     `cmd:"" help:"Delete a person for good, with all sessions and tokens."`
+		ResetLink  userResetLink  `cmd:"" help:"Print a link with which a person sets a new password."`
+		Reset2FA   userReset2FA   `cmd:"" name:"reset-2fa" help:"Turn off the two-factor authentication of a person who lost it."`
+		Unthrottle userUnthrottle `cmd:"" help:"Lift the limits on a person's attempts."`
+		Sessions   struct {
+			List userSessionsList `cmd:"" help:"List a person's sessions, the last used first."`
+			End  userSessionsEnd  `cmd:"" help:"End one session of a person, or all."`
+		} `cmd:"" help:"A person's sessions."`
 	} `cmd:"" help:"People."`
 	Client struct {
 		Create       clientCreate `cmd:"" help:"Register a workspace (an OpenID Connect client)."`
@@ -52,6 +60,9 @@ type commands struct {
 	Secrets struct {
 		Generate secretsGenerate `cmd:"" help:"Print a new file of encryption keys."`
 	} `cmd:"" help:"Encryption keys."`
+	Mail struct {
+		Test mailTest `cmd:"" help:"Send one mail through the settings, to see that they are right."`
+	} `cmd:"" help:"Mail."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
 
@@ -182,6 +193,9 @@ func explain(err error) (string, int) {
 	if errors.Is(err, db.ErrNewerSchema) {
 		return err.Error() + ": run the newer program, or restore the backup from before its migration", exitPending
 	}
+	if errors.Is(err, account.ErrNoKeys) {
+		return fmt.Sprintf("%s: write %s=FILE", err, variable("encryption-keys-file")), exitUsage
+	}
 	if refused(err) {
 		return err.Error(), exitRefused
 	}
@@ -190,8 +204,13 @@ func explain(err error) (string, int) {
 
 // refused reports whether the same command will meet the same answer again.
 func refused(err error) bool {
-	if errors.Is(err, account.ErrEmailTaken) || errors.Is(err, account.ErrTooLong) || errors.Is(err, idp.ErrClientExists) || errors.Is(err, idp.ErrPublic) {
-		return true
+	for _, rule := range []error{
+		account.ErrEmailTaken, account.ErrTooLong, account.ErrGoogle, account.ErrOn, account.ErrOff,
+		idp.ErrClientExists, idp.ErrPublic,
+	} {
+		if errors.Is(err, rule) {
+			return true
+		}
 	}
 	if _, ok := errors.AsType[*account.WeakError](err); ok {
 		return true

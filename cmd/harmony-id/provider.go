@@ -13,8 +13,10 @@ import (
 
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
+	"github.com/harmony/id/device"
 	"github.com/harmony/id/idp"
 	"github.com/harmony/id/login"
+	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 	"github.com/harmony/id/security"
 	"github.com/harmony/id/session"
@@ -29,6 +31,9 @@ type houseConfig struct {
 	idp     idp.Config
 	proxies []netip.Prefix
 	links   templates.Links
+	places  *device.Places // nil: no address has a place
+	mail    mail.Config    // Issuer and Links are filled in
+	sender  mail.Sender
 	log     *slog.Logger
 }
 
@@ -37,6 +42,7 @@ type house struct {
 	handler  http.Handler
 	accounts *account.Store
 	clients  *idp.Clients
+	mail     *mail.Worker                // tells people what happened; its Run is the caller's to start
 	clean    func(context.Context) error // house-keeping, every minute or so
 }
 
@@ -56,13 +62,30 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		return nil, err
 	}
 
+	letters := cfg.mail
+	letters.Issuer, letters.Links = cfg.issuer, cfg.links
+	worker := mail.NewWorker(accounts, cfg.sender, letters, cfg.places, cfg.log)
+
 	r := mux.NewRouter()
 	provider.Routes(r)
-	(&login.Handler{Accounts: accounts, Sessions: sessions, Pending: func(r *http.Request, to string, in *account.Session) (*login.Pending, error) {
-		p, err := provider.Pending(r, to, in)
-		return (*login.Pending)(p), err
-	}}).Routes(r)
-	(&security.Handler{Sessions: sessions}).Routes(r)
+	(&login.Handler{
+		Accounts: accounts, Sessions: sessions, PasswordMinLength: accounts.PasswordMinLength(),
+		Pending: func(r *http.Request, to string, in *account.Session) (*login.Pending, error) {
+			p, err := provider.Pending(r, to, in)
+			return (*login.Pending)(p), err
+		},
+	}).Routes(r)
+	(&security.Handler{
+		Accounts: accounts, Sessions: sessions, Places: cfg.places, Issuer: cfg.issuer.String(),
+		PasswordMinLength: accounts.PasswordMinLength(), AccessTokenTTL: cfg.idp.AccessTokenTTL,
+		Workspaces: provider.Workspaces, Requiring2FA: provider.Requiring2FA,
+		Waiting: func(r *http.Request, to string, in *account.Session) string {
+			if p, err := provider.Pending(r, to, in); err == nil && p != nil {
+				return p.Workspace
+			}
+			return ""
+		},
+	}).Routes(r)
 	r.PathPrefix("/static/").Handler(web.Static())
 	r.Handle("/", web.HandlerFunc(front)).Methods("GET", "HEAD")
 	r.NotFoundHandler = web.NotFound
@@ -75,6 +98,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		}, r),
 		accounts: accounts,
 		clients:  idp.NewClients(d),
+		mail:     worker,
 		clean:    func(ctx context.Context) error { return errors.Join(accounts.Clean(ctx), provider.Clean(ctx)) },
 	}, nil
 }

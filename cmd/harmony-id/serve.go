@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 )
 
@@ -33,6 +34,8 @@ type serveCommand struct {
 	sessionSettings
 	tokenSettings
 	passwordSettings
+	mailSettings
+	placeSettings
 	linkSettings
 
 	Migrate           bool `help:"Migrate a PostgreSQL database at the start, as is always done with SQLite."`
@@ -95,6 +98,15 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 		p.log.Warn("a proxy seems to end TLS, and none is trusted: all people share one address, and with it the limit on attempts. Write " +
 			variable("trusted-proxies") + "=ADDRESS of the proxy")
 	}
+	sender, from, err := c.sender(p)
+	if err != nil {
+		return err
+	}
+	places, err := c.places(p)
+	if err != nil {
+		return err
+	}
+	defer places.Close()
 	boundMemory(p.environ, c.HashMemory)
 	listener, err := listen(string(c.HTTPAddr), "http-addr")
 	if err != nil {
@@ -119,7 +131,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	house, err := newHouse(ctx, d, ring, houseConfig{
 		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
-		proxies: c.TrustedProxies, links: c.links(), log: p.log,
+		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, log: p.log,
 	})
 	if err != nil {
 		return err
@@ -131,7 +143,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	if _, err := fmt.Fprintf(p.stdout, "Harmony ID serves %s on %s\n", issuer, listener.Addr()); err != nil {
 		return err
 	}
-	return serveUntil(ctx, p.log, drainTime, house.clean, site{server, []net.Listener{listener}})
+	return serveUntil(ctx, p.log, drainTime, house, site{server, []net.Listener{listener}})
 }
 
 // The bounds of a connection. A sign-in may wait 5 s for its turn to be hashed,
@@ -182,9 +194,9 @@ type site struct {
 }
 
 // serveUntil serves until ctx ends or a server fails, then stops accepting and
-// waits up to patience for what still runs. clean is called every minute
-// meanwhile.
-func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, clean func(context.Context) error, sites ...site) error {
+// waits up to patience for what still runs. Meanwhile the house is kept and its
+// mails are sent.
+func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, h *house, sites ...site) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var all sync.WaitGroup
@@ -199,7 +211,8 @@ func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, c
 			})
 		}
 	}
-	all.Go(func() { keepHouse(ctx, log, clean) })
+	all.Go(func() { keepHouse(ctx, log, h.clean) })
+	all.Go(func() { h.mail.Run(ctx) })
 	<-ctx.Done()
 	began := time.Now()
 	log.Info("stopping", "up_to", patience.String())

@@ -80,6 +80,7 @@ func serveShell(t *testing.T, database string) (shell, string) {
 	return shell{t, []string{
 		"HARMONY_ID_ISSUER=http://" + address, "HARMONY_ID_HTTP_ADDR=" + address,
 		"HARMONY_ID_ENCRYPTION_KEYS_FILE=" + keys, "HARMONY_ID_DATABASE_URL=" + database,
+		"HARMONY_ID_SMTP_URL=smtp://127.0.0.1:1", "HARMONY_ID_MAIL_FROM=no-reply@example.com", // nobody listens there: mail waits
 	}}, "http://" + address
 }
 
@@ -195,6 +196,12 @@ func TestServeRefuses(t *testing.T) {
 		{"no key in it", "HARMONY_ID_ENCRYPTION_KEYS_FILE=" + empty, nil, exitUsage, []string{empty}},
 		{"a key of zeros", "HARMONY_ID_ENCRYPTION_KEYS_FILE=" + twice, nil, exitUsage, []string{twice}},
 		{"keys in a directory", "HARMONY_ID_ENCRYPTION_KEYS_FILE=" + dir, nil, exitUsage, []string{"is not a file"}},
+		{"no mail server", "HARMONY_ID_SMTP_URL=", nil, exitUsage, []string{"HARMONY_ID_SMTP_URL=smtps://USER:PASSWORD@HOST", "HARMONY_ID_SMTP_URL_FILE"}},
+		{"no sender", "HARMONY_ID_MAIL_FROM=", nil, exitUsage, []string{"HARMONY_ID_MAIL_FROM=no-reply@example.com"}},
+		{"bad mail server", "HARMONY_ID_SMTP_URL=mail.example.com", nil, exitUsage, []string{"HARMONY_ID_SMTP_URL:", "write it as smtps://USER:PASSWORD@HOST"}},
+		{"bad sender", "HARMONY_ID_MAIL_FROM=nobody", nil, exitUsage, []string{"HARMONY_ID_MAIL_FROM:", "write it as no-reply@example.com"}},
+		{"mail password as a flag", "HARMONY_ID_SMTP_URL=", []string{"--smtp-url", "smtps://ada:hunter2@mail.example.com"}, exitUsage, []string{"--smtp-url holds a password", "HARMONY_ID_SMTP_URL"}},
+		{"no such places", "HARMONY_ID_GEOIP_FILE=" + filepath.Join(dir, "none"), nil, exitUsage, []string{"HARMONY_ID_GEOIP_FILE:", "no such file"}},
 		{"certificate without key", "", []string{"--tls-cert-file", readable}, exitUsage, []string{"belong together"}},
 		{"certificate and http", "", []string{"--tls-cert-file", readable, "--tls-key-file", short}, exitUsage, []string{"write https://"}},
 		{"idle over max", "HARMONY_ID_SESSION_IDLE=1000h", nil, exitUsage, []string{"session-idle (1000h0m0s) is more than session-max (720h0m0s)"}},
@@ -214,7 +221,9 @@ func TestServeRefuses(t *testing.T) {
 				env = sh.with(c.variable)
 			}
 			env.t = t
-			env.run("", append([]string{"serve"}, c.args...)...).want(c.code, c.said...)
+			if r := env.run("", append([]string{"serve"}, c.args...)...).want(c.code, c.said...); strings.Contains(r.stderr, "hunter2") {
+				t.Errorf("the password is shown: %s", r.stderr)
+			}
 		})
 	}
 }

@@ -22,7 +22,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/harmony/id/account"
+	"github.com/harmony/id/device"
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 	"github.com/harmony/id/templates"
 )
@@ -61,6 +63,18 @@ type passwordSettings struct {
 	HashMemory        byteSize `setting:"" default:"256MiB" placeholder:"SIZE" help:"Memory for hashing passwords at once; who finds it taken waits."`
 }
 
+// mailSettings say how mail leaves.
+type mailSettings struct {
+	SMTPURL     string `name:"smtp-url" setting:"" secret:"" placeholder:"URL" help:"Mail server: smtps://USER:PASSWORD@HOST (TLS from the start) or smtp://USER:PASSWORD@HOST (STARTTLS, which only a server on this machine may lack). As a flag it may not hold a password. Required."`
+	SMTPURLFile string `name:"smtp-url-file" setting:"" placeholder:"FILE" help:"File that holds the mail server's URL."`
+	MailFrom    string `setting:"" placeholder:"ADDRESS" help:"Sender of every mail, as no-reply@example.com or Harmony <no-reply@example.com>. Required."`
+}
+
+// placeSettings say where addresses are.
+type placeSettings struct {
+	GeoIPFile string `name:"geoip-file" setting:"" placeholder:"FILE" help:"MaxMind database (mmdb) that knows where addresses are. Without it pages and mails name none."`
+}
+
 // linkSettings are the links at the foot of the pages; one that is not set is
 // not shown.
 type linkSettings struct {
@@ -83,6 +97,58 @@ func (s databaseSettings) url(p *program) (string, error) {
 		}
 	}
 	return s.DatabaseURL, nil
+}
+
+// url is the mail server's URL, "" if none is set.
+func (s mailSettings) url(p *program) (string, error) {
+	if s.SMTPURLFile != "" {
+		text, err := readSecret(s.SMTPURLFile)
+		if err != nil {
+			return "", usagef("%s: %w", p.settings.origin("smtp-url-file"), err)
+		}
+		return strings.TrimSpace(string(text)), nil
+	}
+	if p.settings.origin("smtp-url") == "--smtp-url" {
+		if u, err := url.Parse(s.SMTPURL); err != nil || hasPassword(u) {
+			return "", usagef("--smtp-url holds a password, which every user of the machine can read there: write it in %s or name a file with --smtp-url-file", variable("smtp-url"))
+		}
+	}
+	return s.SMTPURL, nil
+}
+
+// sender is the way to the mail server, with the sender's address. What is wrong
+// is said with what to write.
+func (s mailSettings) sender(p *program) (*mail.SMTP, string, error) {
+	at, err := s.url(p)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case at == "":
+		return nil, "", usagef("people are told by email of what happens to their account: write %s=smtps://USER:PASSWORD@HOST or name a file with %s", variable("smtp-url"), variable("smtp-url-file"))
+	case s.MailFrom == "":
+		return nil, "", usagef("mails need a sender: write %s=no-reply@example.com", variable("mail-from"))
+	}
+	server, err := mail.NewSMTP(at)
+	if err != nil {
+		return nil, "", usagef("%s: %w", cmp.Or(p.settings.origin("smtp-url"), p.settings.origin("smtp-url-file")), err)
+	}
+	from, err := mail.ParseFrom(s.MailFrom)
+	if err != nil {
+		return nil, "", usagef("%s: %w", p.settings.origin("mail-from"), err)
+	}
+	return server, from, nil
+}
+
+// places opens the database of places; nil without one.
+func (s placeSettings) places(p *program) (*device.Places, error) {
+	if s.GeoIPFile == "" {
+		return nil, nil
+	}
+	places, err := device.OpenPlaces(s.GeoIPFile)
+	if err != nil {
+		return nil, usagef("%s: %w", p.settings.origin("geoip-file"), err)
+	}
+	return places, nil
 }
 
 func hasPassword(u *url.URL) bool {

@@ -103,7 +103,7 @@ func TestStatements(t *testing.T) {
 			quiet := w.acme.begin("prompt", "none")
 			costs("prompt=none", func() { quiet.code(b.get(quiet.url())) }, "SELECT sessions", "INSERT grants")
 			costs("prompt=none without a session", func() { w.newBrowser().get(quiet.url()) })
-			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions")
+			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions") // and how many others there are
 
 			// What is refused costs no more, and what is nonsense costs nothing.
 			costs("garbage", func() {
@@ -119,8 +119,8 @@ func TestStatements(t *testing.T) {
 
 			// A minute later the session's last use is written down, once.
 			time.Sleep(time.Minute)
-			costs("a page, a minute later", func() { b.get("/preferences/security") }, "SELECT sessions", "UPDATE sessions")
-			costs("and again", func() { b.get("/preferences/security") }, "SELECT sessions")
+			costs("a page, a minute later", func() { b.get("/preferences/security") }, "SELECT sessions", "UPDATE sessions", "SELECT sessions")
+			costs("and again", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions")
 			// And a second after the last look somebody looks whether clients or keys changed.
 			b.get("/jwks")
 			mu.Lock()
@@ -133,6 +133,32 @@ func TestStatements(t *testing.T) {
 				t.Errorf("a second later: %q, want %q", seen, want)
 			}
 
+			// With two-factor authentication.
+			two := w.newBrowser()
+			two.signIn(bobEmail, bobPassword)
+			a := two.enable()
+			time.Sleep(time.Minute)
+			two = w.newBrowser()
+			two.get("/login")
+			costs("the right password of somebody with 2FA", func() {
+				p = two.once(http.MethodPost, "/login", url.Values{"email": {bobEmail}, "password": {bobPassword}}, nil)
+			},
+				"SELECT users", "INSERT throttles", "UPDATE throttles", "INSERT logins")
+			costs("the code page", func() { p = two.follow(p) }, "SELECT logins")
+			form = p.form("/login/verify")
+			form.Set("code", a.wrong())
+			costs("a wrong code", func() { two.once(http.MethodPost, "/login/verify", form, nil) },
+				"SELECT logins", "INSERT throttles", "UPDATE totp", "UPDATE logins", "INSERT events", "SELECT logins")
+			form.Set("code", a.code())
+			costs("the right code", func() { two.once(http.MethodPost, "/login/verify", form, nil) },
+				"SELECT logins", "INSERT throttles", "UPDATE totp", "UPDATE totp", "DELETE logins", "INSERT sessions", "INSERT events", "UPDATE throttles")
+			costs("the tab of somebody with 2FA", func() { two.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT backup_codes")
+			costs("the Sessions tab", func() { two.get("/preferences/sessions") }, "SELECT sessions", "SELECT sessions", "SELECT grants")
+			costs("the Activity tab", func() { two.get("/preferences/activity") }, "SELECT sessions", "SELECT events")
+			costs("a forgotten password", func() { two.once(http.MethodPost, "/login/forgot", url.Values{"email": {bobEmail}}, nil) }, "INSERT throttles", "INSERT throttles", "INSERT events")
+			costs("and nobody's", func() { two.once(http.MethodPost, "/login/forgot", url.Values{"email": {"nobody@example.com"}}, nil) }, "INSERT throttles", "INSERT throttles", "INSERT events")
+
+			b.get("/preferences/security") // its use is written down
 			costs("the question", func() { p = b.get("/end_session") }, "SELECT sessions", "SELECT grants")
 			costs("sign-out by hint", func() { b.once(http.MethodGet, leave("id_token_hint", k.IDToken), nil, nil) },
 				"SELECT sessions", "UPDATE sessions", "INSERT events")

@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
+	"github.com/harmony/id/idp"
 )
 
 // A userResult is a person in results.
@@ -49,47 +51,95 @@ func (o outputFlag) user(p *program, u *account.User) error {
 	if o.Output == "json" {
 		return writeJSON(p.stdout, r)
 	}
-	claims, err := json.Marshal(r.Claims)
+	facts, err := r.facts()
 	if err != nil {
 		return err
+	}
+	return writeFacts(p.stdout, facts)
+}
+
+func (r userResult) facts() ([][2]string, error) {
+	claims, err := json.Marshal(r.Claims)
+	if err != nil {
+		return nil, err
 	}
 	if string(claims) == "{}" {
 		claims = nil
 	}
-	return writeFacts(p.stdout, [][2]string{
+	return [][2]string{
 		{"ID", r.ID}, {"Email", r.Email}, {"Email verified", yesNo(r.EmailVerified)}, {"Name", r.Name},
 		{"Signs in with", string(r.Method)}, {"Has a password", yesNo(r.HasPassword)}, {"State", r.state()},
 		{"Claims", string(claims)},
 		{"Created", r.CreatedAt.String()}, {"Updated", r.UpdatedAt.String()}, {"Disabled", r.DisabledAt.String()},
-	})
+	}, nil
 }
 
-// people opens the store of people for a command. It holds no encryption keys:
-// nothing that it does seals or opens.
-func (p *program) people(ctx context.Context, s databaseSettings, passwords passwordSettings, use databaseUse) (*account.Store, io.Closer, error) {
+// withDatabase runs one act on the database and closes it.
+func (p *program) withDatabase(ctx context.Context, s databaseSettings, use databaseUse, act func(*db.DB) error) (err error) {
 	d, err := p.openDatabase(ctx, s, use)
-	if err != nil {
-		return nil, nil, err
-	}
-	return account.New(d, nil, accountConfig(sessionSettings{}, passwords)), d, nil
-}
-
-// withPeople runs one act on the store of people.
-func (p *program) withPeople(ctx context.Context, s databaseSettings, act func(*account.Store) error) (err error) {
-	store, closer, err := p.people(ctx, s, passwordSettings{}, useExisting)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closer.Close()) }()
-	return act(store)
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return act(d)
 }
 
-type userCreate struct {
+// withPeople runs one act on the store of people. It holds no encryption keys:
+// nothing that the act does seals or opens.
+func (p *program) withPeople(ctx context.Context, s databaseSettings, act func(*account.Store) error) error {
+	return p.withDatabase(ctx, s, useExisting, func(d *db.DB) error {
+		return act(account.New(d, nil, account.Config{}))
+	})
+}
+
+// keySettings name the encryption keys, for commands that find what is kept under
+// them.
+type keySettings struct {
+	EncryptionKeysFile string `setting:"" placeholder:"FILE" help:"Keys that encrypt what the database keeps, as harmony-id secrets generate prints them."`
+}
+
+// withKeys is withPeople for an act that goes further with encryption keys, if they
+// are set. Other keys than the provider's would find nothing, and are refused.
+func (p *program) withKeys(ctx context.Context, s databaseSettings, keys keySettings, act func(*account.Store) error) error {
+	if keys.EncryptionKeysFile == "" {
+		return p.withPeople(ctx, s, act)
+	}
+	ring, err := readRing(p, keys.EncryptionKeysFile)
+	if err != nil {
+		return err
+	}
+	return p.withDatabase(ctx, s, useExisting, func(d *db.DB) error {
+		if err := idp.CheckKeys(ctx, d, ring); err != nil {
+			return err
+		}
+		return act(account.New(d, ring, account.Config{}))
+	})
+}
+
+// newPerson is what a person is created from, but for the password.
+type newPerson struct {
 	Email         string `required:"" placeholder:"ADDRESS" help:"Email address to sign in with."`
 	Name          string `required:"" placeholder:"NAME" help:"Full name, as workspaces show it."`
 	EmailVerified bool   `help:"The address is known to be the person's."`
-	PasswordStdin bool   `help:"Read the password from standard input, one line. Without it the person has no password and cannot sign in with one."`
 	ClaimsFile    string `placeholder:"FILE" help:"JSON object with further standard claims (OpenID Connect Core 5.1), such as given_name, phone_number, address."`
+}
+
+func (n newPerson) newUser() (account.NewUser, error) {
+	u := account.NewUser{Email: n.Email, Name: n.Name, EmailVerified: n.EmailVerified}
+	if n.ClaimsFile == "" {
+		return u, nil
+	}
+	var err error
+	if u.Claims, err = readClaims(n.ClaimsFile); err != nil {
+		return u, usagef("--claims-file: %w", err)
+	}
+	return u, nil
+}
+
+type userCreate struct {
+	newPerson
+
+	PasswordStdin bool `help:"Read the password from standard input, one line. Without it the person has no password and cannot sign in with one."`
 
 	outputFlag
 	databaseSettings
@@ -102,34 +152,29 @@ func (userCreate) Help() string {
 }
 
 // Run creates the person.
-func (c userCreate) Run(ctx context.Context, p *program) (err error) {
+func (c userCreate) Run(ctx context.Context, p *program) error {
 	if err := c.passwordSettings.check(); err != nil {
 		return &exit{exitUsage, err}
 	}
-	n := account.NewUser{Email: c.Email, Name: c.Name, EmailVerified: c.EmailVerified}
-	if c.ClaimsFile != "" {
-		if n.Claims, err = readClaims(c.ClaimsFile); err != nil {
-			return usagef("--claims-file: %w", err)
-		}
+	n, err := c.newUser()
+	if err != nil {
+		return err
 	}
 	if c.PasswordStdin {
 		if n.Password, err = p.secretLine("--password-stdin"); err != nil {
 			return err
 		}
 	}
-	store, closer, err := p.people(ctx, c.databaseSettings, c.passwordSettings, useOrMake)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closer.Close()) }()
-	u, err := store.CreateUser(ctx, n, operator())
-	if err != nil {
-		return err
-	}
-	if !u.HasPassword {
-		fmt.Fprintf(p.stderr, "harmony-id: %s has no password and cannot sign in yet. To give a first one, delete the person and create it again with --password-stdin.\n", u.Email)
-	}
-	return c.outputFlag.user(p, u)
+	return p.withDatabase(ctx, c.databaseSettings, useOrMake, func(d *db.DB) error {
+		u, err := account.New(d, nil, accountConfig(sessionSettings{}, c.passwordSettings)).CreateUser(ctx, n, operator())
+		if err != nil {
+			return err
+		}
+		if !u.HasPassword {
+			fmt.Fprintf(p.stderr, "harmony-id: %s has no password and cannot sign in yet. harmony-id user reset-link makes a link that sets a first one.\n", u.Email)
+		}
+		return c.outputFlag.user(p, u)
+	})
 }
 
 // readClaims reads a JSON object of standard claims and refuses names that are
@@ -205,13 +250,11 @@ func (c whichUser) change(ctx context.Context, p *program, act func(context.Cont
 		if err != nil {
 			return err
 		}
-		if act != nil {
-			if err := act(ctx, store, u.ID); err != nil {
-				return err
-			}
-			if u, err = store.FindUser(ctx, u.ID); err != nil {
-				return err
-			}
+		if err := act(ctx, store, u.ID); err != nil {
+			return err
+		}
+		if u, err = store.FindUser(ctx, u.ID); err != nil {
+			return err
 		}
 		return c.outputFlag.user(p, u)
 	})
@@ -225,13 +268,27 @@ func (c whichUser) find(ctx context.Context, store *account.Store) (*account.Use
 	return u, err
 }
 
-type userShow struct{ whichUser }
+type userShow struct {
+	whichUser
+	keySettings
+}
 
 // Help shows an example.
-func (userShow) Help() string { return example(`harmony-id user show ada@example.com`) }
+func (userShow) Help() string {
+	return "It says why the person cannot sign in, and until when. The limits on attempts are among it if it is given the encryption keys, for they are kept under them.\n\n" +
+		example(`harmony-id user show ada@example.com --encryption-keys-file keys.txt`)
+}
 
 // Run shows the person.
-func (c userShow) Run(ctx context.Context, p *program) error { return c.change(ctx, p, nil) }
+func (c userShow) Run(ctx context.Context, p *program) error {
+	return p.withKeys(ctx, c.databaseSettings, c.keySettings, func(store *account.Store) error {
+		u, err := c.find(ctx, store)
+		if err != nil {
+			return err
+		}
+		return c.outputFlag.detail(ctx, p, store, u)
+	})
+}
 
 type userDisable struct{ whichUser }
 

@@ -3,9 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"log/slog"
@@ -23,6 +28,7 @@ import (
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/db/dbtest"
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 )
 
@@ -53,6 +59,173 @@ type world struct {
 	globex  rp // public
 	legacy  rp // confidential, client_secret_post, RS256, no PKCE needed
 	replica []*house
+	post    postbox
+}
+
+// A postbox is the mail server of a world. It takes every message, until it is
+// told to refuse.
+type postbox struct {
+	mu       sync.Mutex
+	messages []mail.Message
+	refuse   error
+}
+
+func (p *postbox) Send(_ context.Context, m mail.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse != nil {
+		return p.refuse
+	}
+	p.messages = append(p.messages, m)
+	return nil
+}
+
+// mails has everything delivered that is due, and returns what came, which it
+// empties the box of.
+func (w *world) mails() []mail.Message {
+	w.t.Helper()
+	if _, err := w.house.mail.Deliver(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.post.mu.Lock()
+	defer w.post.mu.Unlock()
+	m := w.post.messages
+	w.post.messages = nil
+	return m
+}
+
+// mail is the one mail that came, whose subject says this.
+func (w *world) mail(to, subject string) mail.Message {
+	w.t.Helper()
+	all := w.mails()
+	if len(all) != 1 || all[0].To != to || !strings.Contains(all[0].Subject, subject) {
+		w.t.Fatalf("mails: %+v, want one to %s about %q", all, to, subject)
+	}
+	return all[0]
+}
+
+var linkRE = regexp.MustCompile(`https://id\.test/login/reset\?token=(\S+)`)
+
+// resetLink is the link of a mail that resets the password.
+func resetLink(t testing.TB, m mail.Message) string {
+	t.Helper()
+	link := linkRE.FindString(m.Text)
+	if link == "" || !strings.Contains(html.UnescapeString(m.HTML), link) {
+		t.Fatalf("no link in %q, %s", m.Subject, m.Text)
+	}
+	return link
+}
+
+// An app is an authenticator app, which knows the RFC and nothing of ours.
+type app struct {
+	key   []byte
+	codes []string // the backup codes that came with it
+}
+
+// codeAt is the code of a time step (RFC 4226 5.3, RFC 6238 4.2).
+func (a *app) codeAt(step int64) string {
+	m := hmac.New(sha1.New, a.key)
+	_ = binary.Write(m, binary.BigEndian, step) // a hash takes everything
+	sum := m.Sum(nil)
+	at := sum[len(sum)-1] & 15
+	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1_000_000)
+}
+
+// now is the present time step.
+func (a *app) now() int64 { return time.Now().Unix() / 30 }
+
+// code is what the app shows now.
+func (a *app) code() string { return a.codeAt(a.now()) }
+
+// wrong is a code that is none of any step near the present.
+func (a *app) wrong() string {
+	near := map[string]bool{}
+	for d := int64(-5); d <= 5; d++ {
+		near[a.codeAt(a.now()+d)] = true
+	}
+	for i := 0; ; i++ {
+		if c := fmt.Sprintf("%06d", i); !near[c] {
+			return c
+		}
+	}
+}
+
+var (
+	otpauthRE    = regexp.MustCompile(`otpauth://totp/[^"<\s]+`)
+	backupCodeRE = regexp.MustCompile(`<li>([0-9A-Z]{5}-[0-9A-Z]{5})</li>`)
+)
+
+// scan is the app that the set-up page shows.
+func (p *page) scan() *app {
+	p.t.Helper()
+	uri, err := url.Parse(html.UnescapeString(otpauthRE.FindString(p.body)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(uri.Query().Get("secret"))
+	if err != nil || len(key) == 0 {
+		p.t.Fatalf("no key at %s (%d): %v\n%s", p.url, p.status, err, p.body)
+	}
+	return &app{key: key, codes: p.backupCodes()}
+}
+
+func (p *page) backupCodes() (codes []string) {
+	for _, m := range backupCodeRE.FindAllStringSubmatch(p.body, -1) {
+		codes = append(codes, m[1])
+	}
+	return codes
+}
+
+const (
+	pathTwoFactor = "/preferences/security/2fa"
+	pathTurnOn    = "/preferences/security/2fa/verify"
+)
+
+// setUp begins to set 2FA up and returns the page that shows it.
+func (b *browser) setUp() *page {
+	b.w.t.Helper()
+	p := b.get(pathTwoFactor)
+	if len(p.backupCodes()) == 0 {
+		p = b.post(pathTwoFactor, p.form(pathTwoFactor))
+	}
+	p.want(http.StatusOK, pathTwoFactor)
+	return p
+}
+
+// enable turns 2FA on for who is signed in.
+func (b *browser) enable() *app {
+	b.w.t.Helper()
+	p := b.setUp()
+	a := p.scan()
+	v := p.form(pathTurnOn)
+	v.Set("code", a.code())
+	v.Set("saved", "on")
+	b.post(pathTurnOn, v).want(http.StatusOK, "/preferences/security")
+	return a
+}
+
+// verify enters a code on the page that asks for it.
+func (b *browser) verify(p *page, code string) *page {
+	b.w.t.Helper()
+	v := p.form("/login/verify")
+	v.Set("code", code)
+	return b.post("/login/verify", v)
+}
+
+// half signs in as far as the code page.
+func (b *browser) half(email, password string) *page {
+	b.w.t.Helper()
+	p := b.fill(b.get("/login?another=1"), email, password)
+	p.want(http.StatusOK, "/login/verify")
+	return p
+}
+
+// useBackupCode signs in with one from the code page on.
+func (b *browser) useBackupCode(code string) *page {
+	b.w.t.Helper()
+	v := b.get("/login/backup-code").form("/login/backup-code")
+	v.Set("backup_code", code)
+	return b.post("/login/backup-code", v)
 }
 
 // An rp is a workspace as the stories play it.
@@ -169,6 +342,7 @@ func (w *world) newReplica(edits ...func(*houseConfig)) *house {
 		idp: idp.Config{
 			Issuer: issuer, AccessTokenTTL: 5 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshMax: 30 * 24 * time.Hour, RefreshGrace: 30 * time.Second,
 		},
+		mail: mail.Config{From: "Harmony <no-reply@id.test>"}, sender: &w.post,
 		log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, edit := range edits {
