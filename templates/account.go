@@ -102,7 +102,8 @@ func (p TwoFactor) Few() bool { return p.CodesLeft <= fewCodes }
 
 // NewPassword is a form with New Password and Confirm New Password, on the
 // Security tab (with Current Password) and on the reset page. Fields:
-// current_password, new_password, confirm_password and sign_out_others.
+// current_password, new_password, confirm_password and, on the tab,
+// sign_out_others, which is "on" unless somebody unticked it.
 type NewPassword struct {
 	MinLength int
 	Error     string // WrongCurrent, Mismatch, Weak, Throttled, Busy, TooLong or ""
@@ -175,10 +176,10 @@ type SetUp struct {
 	Others    int    // other sessions that can be signed out
 	Keep      bool   // "Sign out my other sessions" was unticked
 	Saved     bool   // "I have saved my backup codes" was ticked
-	Error     string // Wrong, NotSaved, Throttled or ""
+	Error     string // Wrong, Used, NotSaved, Throttled or ""
 	Wait      int    // seconds, with Throttled
 	To        string
-	Workspace string
+	Workspace string // that requires 2FA and led here, or ""
 	CancelURL string
 }
 
@@ -196,8 +197,8 @@ func (p SetUp) problem() problem {
 type Disable struct {
 	AskCode    bool     // the last proof is too old: a code or a backup code is asked for
 	Workspaces []string // that require 2FA and cannot be opened afterwards
-	Error      string   // Wrong, Used, Paused, Throttled or ""
-	Wait       int      // seconds, with Throttled
+	Error      string   // Wrong, Used, Paused, Throttled, Busy or ""
+	Wait       int      // seconds, with Throttled and Busy
 	CancelURL  string
 }
 
@@ -304,7 +305,7 @@ func (p Recovery) title(v *view) string { return v.Text["recovery.title"] }
 type Forgot struct {
 	Email string // prefilled after a link that expired
 	Sent  bool   // the answer, the same for every address
-	Error string // Throttled, Wrong (that is no address), or ""
+	Error string // Wrong (that is no address), Throttled, Busy or ""
 	Wait  int
 }
 
@@ -430,7 +431,7 @@ func (p Activity) title(v *view) string { return v.Text["activity.title"] }
 
 // An ActivityEvent is one line of it.
 type ActivityEvent struct {
-	Kind    string // a key below "event." in the catalogue
+	Kind    string // a key below "event." in the catalogue; another one is told without words of its own
 	At      time.Time
 	Device  Device
 	How     string  // with "signed_in" and its kin, a key below "how."

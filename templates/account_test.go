@@ -475,13 +475,13 @@ func TestProblems(t *testing.T) {
 		{Security{Method: "password", TwoFactor: &TwoFactor{}, Disable: &Disable{AskCode: true, Error: Wrong}}, []string{"or a backup code", `href="#code"`}},
 		{Confirm{With: "password", Error: Wrong}, []string{"Check your password and try again.", `href="#password"`}},
 		{Confirm{With: "backup_code", Error: Wrong}, []string{"That backup code isn’t right", `href="#backup_code"`}},
-		{Confirm{With: "code", For: "codes"}, []string{"You’re about to make new backup codes. Open your authenticator app"}},
+		{Confirm{With: "code", For: "codes"}, []string{"You’re about to make new backup codes. Open your authenticator app and enter the <span class=\"nb\">6-digit</span> code"}},
 		{Confirm{With: "code", For: "workspace", Workspace: "Acme"}, []string{"Acme asks"}},
 		{Confirm{With: "code", For: "end_session", Others: []string{"backup_code"}, To: "/x?id=1"}, []string{`href="/login/confirm?for=end_session&amp;with=backup_code&amp;to=%2fx%3fid%3d1"`}},
 		{SignIn{Notice: "password_reset"}, []string{"Password changed. Sign in with the new one.", `class="notice good" role="status"`}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "1"}}, []string{"You signed out 1 other session."}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "4"}}, []string{"You signed out 4 other sessions."}},
-		{BackupCodeUsed{Left: 7, Total: 10}, []string{"You used a backup code. 7 left.", `aria-label="7 of 10 backup codes left"`}},
+		{BackupCodeUsed{Left: 7, Total: 10}, []string{"You used a backup code.</span> 7 left.", `aria-label="7 of 10 backup codes left"`}},
 		{BackupCodeUsed{Total: 10}, []string{"You have no backup codes"}},
 	} {
 		raw := render(t, Renderer{}, c.page)

@@ -23,7 +23,7 @@ var english = sync.OnceValue(func() *catalogue {
 
 // A catalogue holds every word of the pages in one language, by key. In a
 // text, {name} stands for a value; where the template allows it (M), *stars*
-// make bold and `backticks` make code.
+// make bold, `backticks` make code and ~tildes~ keep on one line.
 type catalogue struct {
 	Lang string            `json:"lang"`
 	Dir  string            `json:"dir"`
@@ -58,6 +58,7 @@ func (c *catalogue) M(key string, values ...any) (template.HTML, error) {
 	text = template.HTMLEscapeString(text)
 	text = pairs(text, "*", `<b>`, `</b>`)
 	text = pairs(text, "`", `<span class="mono">`, `</span>`)
+	text = pairs(text, "~", `<span class="nb">`, `</span>`)
 	text, err := fill(key, text, values, func(value any) string {
 		if m, ok := value.(moment); ok {
 			return m.markup()

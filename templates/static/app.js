@@ -11,6 +11,9 @@
     return said;
   };
 
+  let pressed = false;
+  for (const event of ["pointerdown", "pointerup", "pointercancel"]) addEventListener(event, (e) => (pressed = e.type === "pointerdown"), true);
+
   // Show and hide a password; note when Caps Lock is on and, once one has left
   // the field, that it differs from the one that it repeats.
   for (const box of all(".reveal")) {
@@ -40,11 +43,13 @@
       // A password manager's events are not keys and have no modifiers.
       input.addEventListener(event, (e) => e.getModifierState && tell(e.getModifierState("CapsLock") ? words.caps : "", "hint"));
     }
-    input.addEventListener("blur", () => {
+    const compare = () => {
       const differs = words.match && input.value && input.value !== one(words.match).value;
       tell(differs ? words.differs : "", "error");
       if (differs) input.setAttribute("aria-invalid", "true");
-    });
+    };
+    // A button that moves away under the pointer is not clicked.
+    input.addEventListener("blur", () => (pressed ? addEventListener("pointerup", () => setTimeout(compare), { once: true }) : compare()));
     input.form.addEventListener("submit", () => show(false));
 
     show(false);
