@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/harmony/id/db"
-	"github.com/harmony/id/secret"
 )
 
 // A Purpose is what an enrollment is for.
@@ -150,7 +149,9 @@ func otpauth(key, email string) string {
 // taken takes the enrollment away in the transaction that confirms it: of those
 // who confirm at once, one wins and the others get ErrNoEnrollment.
 func (e *Enrollment) taken(ctx context.Context, tx *db.Tx, in *Session, purpose Purpose) error {
-	n, err := tx.Exec(ctx, `DELETE FROM enrollments WHERE user_id = $1 AND session_id = $2 AND purpose = $3 AND created_at = $4`,
+	n, err := tx.Exec(ctx, `
+		DELETE FROM enrollments WHERE user_id = $1 AND session_id = $2 AND purpose = $3 AND created_at = $4
+		AND EXISTS (SELECT 1 FROM sessions WHERE id = $2 AND ended_at IS NULL)`,
 		in.UserID, in.ID, string(purpose), db.Micros(e.CreatedAt))
 	if err == nil && n == 0 {
 		return ErrNoEnrollment
@@ -182,8 +183,8 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 			return err
 		}
 		n, err := tx.Exec(ctx, `
-			INSERT INTO totp (user_id, secret_sealed, last_step, failures, enabled_at, codes_salt, codes_total, codes_made_at)
-			VALUES ($1, $2, $3, 0, $4, $5, $6, $4) ON CONFLICT DO NOTHING`,
+			INSERT INTO totp (user_id, secret_sealed, last_step, failures, backup_failures, enabled_at, codes_salt, codes_total, codes_made_at)
+			VALUES ($1, $2, $3, 0, 0, $4, $5, $6, $4) ON CONFLICT DO NOTHING`,
 			in.UserID, s.totp.Seal(e.plain.Secret, "totp/"+in.UserID), step, db.Micros(now), e.plain.Salt, len(e.plain.Codes))
 		if err != nil {
 			return err
@@ -194,7 +195,7 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 		if err := insertBackupCodes(ctx, tx, in.UserID, e.plain.Hashes); err != nil {
 			return err
 		}
-		if token, err = s.raise(ctx, tx, in, []string{amrOTP, amrMFA}, now); err != nil {
+		if token, err = raise(ctx, tx, in, []string{amrOTP, amrMFA}, now); err != nil {
 			return err
 		}
 		ev := Event{Kind: EventTwoFactorEnabled, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Total: len(e.plain.Codes)}}
@@ -205,7 +206,7 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 		}
 		return Record(ctx, tx, ev)
 	})
-	return token, s.acted("enabling two-factor authentication", err)
+	return token, s.told("enabling two-factor authentication", err)
 }
 
 // MakeCodes confirms new backup codes, which take the place of all others. Its
@@ -216,7 +217,7 @@ func (s *Store) MakeCodes(ctx context.Context, in *Session, d Device) error {
 		return err
 	}
 	now := time.Now()
-	return s.acted("making backup codes", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.told("making backup codes", s.db.Tx(ctx, func(tx *db.Tx) error {
 		if err := e.taken(ctx, tx, in, PurposeCodes); err != nil {
 			return err
 		}
@@ -248,14 +249,14 @@ func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFact
 	var p *second
 	switch {
 	case f != nil:
-		if p, _, err = s.judge(ctx, in.UserID, s.knownBrowser(browser, in.UserID), *f); err != nil {
+		failed := Event{Kind: EventConfirmFailed, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}
+		if p, err = s.judge(ctx, failed, s.knownBrowser(browser, in.UserID), *f); err != nil {
 			return "", err
 		}
 		detail.AMR = p.amr()
 	case !in.SecondFresh():
 		return "", ErrProofNeeded
 	}
-	now := time.Now()
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		if p != nil {
 			if _, err := spend(ctx, tx, in.UserID, p); err != nil {
@@ -272,16 +273,12 @@ func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFact
 		if err := forgetSecond(ctx, tx, in.UserID); err != nil {
 			return err
 		}
-		token = secret.Token(sessionPrefix)
-		if err := turn(ctx, tx, in.ID, token, now); err != nil {
+		if token, err = rotate(ctx, tx, in.ID); err != nil {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventTwoFactorOff, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: detail})
 	})
-	if err == nil && p != nil {
-		err = s.giveBack(ctx, p.lanes)
-	}
-	return token, s.acted("disabling two-factor authentication", err)
+	return token, s.told("disabling two-factor authentication", err)
 }
 
 // forgetSecond deletes what goes with an authenticator that is gone: backup
@@ -296,15 +293,23 @@ func forgetSecond(ctx context.Context, tx *db.Tx, userID string) error {
 			return err
 		}
 	}
-	_, err := tx.Exec(ctx, `UPDATE sessions SET acr = $1, second_at = NULL WHERE user_id = $2 AND ended_at IS NULL`, ACR1FA, userID)
+	_, err := tx.Exec(ctx, `
+		UPDATE sessions SET acr = $1, second_at = NULL, amr = REPLACE(REPLACE(amr, ' `+amrOTP+`', ''), ' `+amrMFA+`', '') WHERE user_id = $2 AND ended_at IS NULL`, ACR1FA, userID)
 	return err
 }
 
-// acted is the end of a person's act: the worker is woken for what there may be
-// to tell, and an error that is not one of ours says what was being done.
-func (s *Store) acted(doing string, err error) error {
+// told is acted after an act that the person is told of: the worker is woken.
+func (s *Store) told(doing string, err error) error {
 	if err == nil {
 		s.nudge()
+	}
+	return s.acted(doing, err)
+}
+
+// acted is the end of a person's act: an error that is not one of ours says what
+// was being done.
+func (s *Store) acted(doing string, err error) error {
+	if err == nil {
 		return nil
 	}
 	for _, ours := range []error{

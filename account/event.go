@@ -36,7 +36,7 @@ type Detail struct {
 	Ended  int      `json:"ended,omitempty"`  // sessions that ended with it
 	Failed int      `json:"failed,omitempty"` // wrong codes in a row
 	Case   string   `json:"case,omitempty"`   // support's case number
-	Other  string   `json:"other,omitempty"`  // the User-Agent of a session that was ended
+	Other  string   `json:"other,omitempty"`  // the User-Agent of a session that was ended, or why a mail was given up
 }
 
 // The kinds of events that have to do with how people sign in.
@@ -44,10 +44,12 @@ const (
 	EventSignedIn         = "signed_in"
 	EventSignedInAgain    = "signed_in_again" // or proved it afresh
 	EventSignedOut        = "signed_out"
-	EventCodeFailed       = "code_failed"  // after a right first proof
-	EventCodesPaused      = "codes_paused" // too many wrong ones
+	EventCodeFailed       = "code_failed"    // after a right first proof
+	EventConfirmFailed    = "confirm_failed" // a wrong code, in a session
+	EventCodesPaused      = "codes_paused"   // too many wrong ones
 	EventPasswordChanged  = "password_changed"
 	EventPasswordReset    = "password_reset"
+	EventPasswordSet      = "password_set" // the first one, by an invitation
 	EventResetRequested   = "password_reset_requested"
 	EventResetLinkMade    = "reset_link_made" // by an operator
 	EventTwoFactorEnabled = "two_factor_enabled"
@@ -120,7 +122,7 @@ const ActivityAge = 90 * 24 * time.Hour
 // activityKinds are the events that are the person's own to see. What failed
 // before a first proof was right is not among them: it tells of strangers.
 var activityKinds = []string{
-	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventCodesPaused, EventPasswordChanged, EventPasswordReset,
+	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventConfirmFailed, EventCodesPaused, EventPasswordSet, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
 	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, "user_created", "user_disabled", "user_enabled",
 }

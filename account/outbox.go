@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,10 @@ type Letter struct {
 // letterLease is how long a claimed letter is its worker's alone.
 const letterLease = 5 * time.Minute
 
+// dueAtOnce is how many events one transaction looks at: most may be about
+// addresses that are nobody's.
+const dueAtOnce = 50
+
 // Letters has a value when this process recorded an event that is told by email.
 func (s *Store) Letters() <-chan struct{} { return s.letters }
 
@@ -54,14 +59,17 @@ func (s *Store) nudge() {
 // it costs the same whether or not there is such a person.
 func (s *Store) ClaimLetters(ctx context.Context, most int) ([]Letter, error) {
 	for {
-		ids, err := s.dueLetters(ctx, most)
+		ids, err := s.dueLetters(ctx)
 		if err != nil || len(ids) == 0 {
 			return nil, err
 		}
 		var out []Letter
 		err = s.db.Tx(ctx, func(tx *db.Tx) error {
 			out = nil
-			for _, id := range ids {
+			for _, id := range slices.Backward(ids) { // the newest first: it overtakes others
+				if len(out) == most {
+					return nil
+				}
 				l, err := s.claim(ctx, tx, id)
 				if err != nil {
 					return err
@@ -82,8 +90,8 @@ func (s *Store) ClaimLetters(ctx context.Context, most int) ([]Letter, error) {
 	}
 }
 
-func (s *Store) dueLetters(ctx context.Context, most int) ([]string, error) {
-	rows, err := s.db.Query(ctx, `SELECT id FROM events WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2`, db.Micros(time.Now()), most)
+func (s *Store) dueLetters(ctx context.Context) ([]string, error) {
+	rows, err := s.db.Query(ctx, `SELECT id FROM events WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2`, db.Micros(time.Now()), dueAtOnce)
 	if err != nil {
 		return nil, fmt.Errorf("looking for letters: %w", err)
 	}
@@ -127,6 +135,15 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 		ID: e.ID, Kind: e.Kind, At: e.At, Email: u.Email, Name: u.Name, Zone: u.Claims.Zoneinfo, Method: u.Method,
 		Device: e.Device, Actor: e.Actor, Detail: e.Detail, Tries: tries - 1,
 	}
+	if e.Kind == EventResetRequested {
+		switch over, err := overtaken(ctx, tx, e, u.ID, now); {
+		case err != nil:
+			return nil, err
+		case over:
+			_, err := tx.Exec(ctx, `UPDATE events SET due_at = NULL WHERE id = $1`, e.ID)
+			return nil, err
+		}
+	}
 	if e.Kind == EventResetRequested && u.Method == MethodPassword {
 		if l.Token, err = newReset(ctx, tx, u.ID, resetByEmail, now, ResetLife); err != nil {
 			return nil, err
@@ -135,13 +152,28 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 	return l, nil
 }
 
+// resetWaits is how long a reset that was asked for may wait for its mail: after
+// that nobody waits for it any more.
+const resetWaits = 2 * time.Hour
+
+// overtaken reports whether a reset that was asked for need not be mailed: it waited
+// for too long, or a newer one of the same person is mailed in its place.
+func overtaken(ctx context.Context, tx *db.Tx, e *Event, userID string, now time.Time) (bool, error) {
+	if now.Sub(e.At) > resetWaits {
+		return true, nil
+	}
+	var newer int64
+	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM events WHERE user_id = $1 AND kind = $2 AND at > $3`, userID, EventResetRequested, db.Micros(e.At)).Scan(&newer)
+	return newer > 0, err
+}
+
 // addressee is whom an event is told to. An event about an address that is
 // nobody's is deleted, one about a person who may not sign in is not told.
 func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed []byte) (*User, error) {
 	column, value := "id", e.UserID
 	if sealed != nil {
 		if s.addresses == nil {
-			return nil, errors.New("the outbox needs encryption keys")
+			return nil, ErrNoKeys
 		}
 		address, err := s.addresses.Open(sealed, "events/"+e.ID)
 		if err != nil { // its key is gone: one letter is lost, the others are not held up
@@ -169,7 +201,8 @@ func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed []byt
 	return u, err
 }
 
-// LetterSent says that a letter was taken by the mail server.
+// LetterSent says that a letter was taken by the mail server. Like LetterFailed and
+// LetterGivenUp it does nothing to one of which that was said before.
 func (s *Store) LetterSent(ctx context.Context, id string) error { return s.settle(ctx, id, nil) }
 
 // LetterFailed has a letter tried again after wait.
@@ -217,13 +250,13 @@ const (
 	resetInvitation = "invitation"
 )
 
-// newReset makes the link of a person that sets a password. Every older one of
-// theirs ends.
+// newReset makes a link of a person that sets a password. An older one of its kind
+// ends.
 func newReset(ctx context.Context, tx *db.Tx, userID, kind string, now time.Time, life time.Duration) (token string, err error) {
 	token = secret.Token(resetPrefix)
 	_, err = tx.Exec(ctx, `
 		INSERT INTO resets (token_hash, user_id, kind, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash, kind = excluded.kind, created_at = excluded.created_at, expires_at = excluded.expires_at`,
+		ON CONFLICT (user_id, kind) DO UPDATE SET token_hash = excluded.token_hash, created_at = excluded.created_at, expires_at = excluded.expires_at`,
 		secret.Hash(token), userID, kind, db.Micros(now), db.Micros(now.Add(life)))
 	return token, err
 }

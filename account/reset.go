@@ -31,6 +31,12 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 	}
 	now := time.Now()
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		// What holds now goes on with the new credential, what does not stays dead.
+		if _, err := tx.Exec(ctx, `
+			UPDATE sessions SET credential = $1 WHERE user_id = $2 AND ended_at IS NULL
+			AND credential = (SELECT COALESCE(password_changed_at, 0) FROM users WHERE id = $2)`, db.Micros(now), in.UserID); err != nil {
+			return err
+		}
 		n, err := tx.Exec(ctx, `
 			UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2 WHERE id = $3 AND password_hash = $4 AND disabled_at IS NULL`,
 			hash, db.Micros(now), in.UserID, before)
@@ -43,8 +49,7 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 		if err := forgetLinks(ctx, tx, in.UserID); err != nil {
 			return err
 		}
-		token = secret.Token(sessionPrefix)
-		if err := turn(ctx, tx, in.ID, token, now); err != nil {
+		if token, err = proved(ctx, tx, in.ID, now); err != nil {
 			return err
 		}
 		if ended = 0; endOthers {
@@ -52,17 +57,18 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `UPDATE sessions SET credential = $1 WHERE user_id = $2 AND ended_at IS NULL`, db.Micros(now), in.UserID); err != nil {
-			return err
-		}
 		return Record(ctx, tx, Event{Kind: EventPasswordChanged, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Ended: ended}})
 	})
-	return token, ended, s.acted("changing a password", err)
+	return token, ended, s.told("changing a password", err)
 }
 
-// forgetLinks ends what was begun with a password that is no more.
+// forgetLinks ends what was begun with a password that is no more, links that are
+// still to be mailed among it.
 func forgetLinks(ctx context.Context, tx *db.Tx, userID string) error {
-	for _, q := range []string{`DELETE FROM resets WHERE user_id = $1`, `DELETE FROM logins WHERE user_id = $1`} {
+	for _, q := range []string{
+		`DELETE FROM resets WHERE user_id = $1`, `DELETE FROM logins WHERE user_id = $1`,
+		`UPDATE events SET due_at = NULL WHERE user_id = $1 AND due_at IS NOT NULL AND kind = '` + EventResetRequested + `'`,
+	} {
 		if _, err := tx.Exec(ctx, q, userID); err != nil {
 			return err
 		}
@@ -92,7 +98,7 @@ func (s *Store) RequestReset(ctx context.Context, email string, d Device) error 
 	}
 	e := Event{ID: newEventID(), Kind: EventResetRequested, Actor: person, Device: d}
 	e.sealed = s.addresses.Seal([]byte(canonical), "events/"+e.ID)
-	return s.acted("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
+	return s.told("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
 }
 
 func (s *Store) resetLane(email string) []lane {
@@ -109,20 +115,22 @@ func (s *Store) RequestOwnReset(ctx context.Context, in *Session, d Device) erro
 		return err
 	}
 	e := Event{Kind: EventResetRequested, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}
-	return s.acted("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
+	return s.told("asking for a reset", s.db.Tx(ctx, func(tx *db.Tx) error { return Record(ctx, tx, e) }))
 }
 
 // A Link is a link that sets a password.
 type Link struct {
 	Email, Name string
 	Invitation  bool // to set a first one
+
+	userID string
 }
 
 // Link returns what a link's token is good for, and spends nothing: mail scanners
 // open links, too. Its errors are ErrNoLink and, for a network that tries too many
 // that are none, *ThrottledError.
 func (s *Store) Link(ctx context.Context, token string, d Device) (*Link, error) {
-	l, _, err := s.link(ctx, token)
+	l, err := s.link(ctx, token)
 	if !errors.Is(err, ErrNoLink) {
 		return l, err
 	}
@@ -132,28 +140,28 @@ func (s *Store) Link(ctx context.Context, token string, d Device) (*Link, error)
 	return nil, ErrNoLink
 }
 
-func (s *Store) link(ctx context.Context, token string) (*Link, string, error) {
+func (s *Store) link(ctx context.Context, token string) (*Link, error) {
 	if !secret.IsToken(token, resetPrefix) {
-		return nil, "", ErrNoLink
+		return nil, ErrNoLink
 	}
 	var l Link
-	var userID, kind string
+	var kind string
 	err := s.db.QueryRow(ctx, `
 		SELECT u.id, u.email, u.name, r.kind FROM resets r JOIN users u ON u.id = r.user_id
 		WHERE r.token_hash = $1 AND r.expires_at > $2 AND u.disabled_at IS NULL AND u.method = 'password'`,
-		secret.Hash(token), db.Micros(time.Now())).Scan(&userID, &l.Email, &l.Name, &kind)
+		secret.Hash(token), db.Micros(time.Now())).Scan(&l.userID, &l.Email, &l.Name, &kind)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, "", ErrNoLink
+		return nil, ErrNoLink
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("reading a link: %w", err)
+		return nil, fmt.Errorf("reading a link: %w", err)
 	}
 	l.Invitation = kind == resetInvitation
-	return &l, userID, nil
+	return &l, nil
 }
 
-// ExpiredLink returns the address that a link which is too old was mailed to, ""
-// if it never was or is gone.
+// ExpiredLink returns the address that a link was mailed to, even if it is too old
+// by now, "" if it never was or is gone.
 func (s *Store) ExpiredLink(ctx context.Context, token string) (email string, err error) {
 	if !secret.IsToken(token, resetPrefix) {
 		return "", nil
@@ -171,10 +179,11 @@ func (s *Store) ExpiredLink(ctx context.Context, token string) (email string, er
 // authentication stays as it is (ASVS 6.4.3). Its errors are ErrNoLink,
 // *WeakError and ErrBusy.
 func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device) error {
-	l, userID, err := s.link(ctx, token)
+	l, err := s.link(ctx, token)
 	if err != nil {
 		return err
 	}
+	userID := l.userID
 	if err := s.checkNewPassword(anew, l.Email, l.Name); err != nil {
 		return err
 	}
@@ -183,7 +192,7 @@ func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device)
 		return err
 	}
 	now := time.Now()
-	return s.acted("resetting a password", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.told("resetting a password", s.db.Tx(ctx, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `DELETE FROM resets WHERE token_hash = $1 AND user_id = $2 AND expires_at > $3`, secret.Hash(token), userID, db.Micros(now))
 		if err != nil {
 			return err
@@ -207,6 +216,9 @@ func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device)
 			return err
 		}
 		e := Event{Kind: EventPasswordReset, UserID: userID, Actor: person, Device: d}
+		if l.Invitation { // nothing was there that could be reset
+			e.Kind = EventPasswordSet
+		}
 		if e.Detail.Ended, err = endSessions(ctx, tx, userID, "", person, now); err != nil {
 			return err
 		}

@@ -138,20 +138,28 @@ func (s *Store) EndSession(ctx context.Context, token, only string, by Actor, d 
 	return ended, nil
 }
 
-// turn gives a session that is alive a new token (ASVS 7.2.4), and writes down
-// that it was proved now.
-func turn(ctx context.Context, tx *db.Tx, id, token string, now time.Time) error {
-	n, err := tx.Exec(ctx, `UPDATE sessions SET token_hash = $1, proved_at = $2 WHERE id = $3 AND ended_at IS NULL`, secret.Hash(token), db.Micros(now), id)
+// rotate gives a session that is alive a new token (ASVS 7.2.4).
+func rotate(ctx context.Context, tx *db.Tx, id string) (token string, err error) {
+	token = secret.Token(sessionPrefix)
+	n, err := tx.Exec(ctx, `UPDATE sessions SET token_hash = $1 WHERE id = $2 AND ended_at IS NULL`, secret.Hash(token), id)
 	if err == nil && n == 0 {
-		return ErrNoSession
+		err = ErrNoSession
 	}
-	return err
+	return token, err
 }
 
-// raise is turn after a second factor was proved, with what that adds to amr.
-func (s *Store) raise(ctx context.Context, tx *db.Tx, in *Session, amr []string, now time.Time) (token string, err error) {
-	token = secret.Token(sessionPrefix)
-	if err := turn(ctx, tx, in.ID, token, now); err != nil {
+// proved writes down that a session was proved now, and rotates its token.
+func proved(ctx context.Context, tx *db.Tx, id string, now time.Time) (token string, err error) {
+	if _, err := tx.Exec(ctx, `UPDATE sessions SET proved_at = $1 WHERE id = $2`, db.Micros(now), id); err != nil {
+		return "", err
+	}
+	return rotate(ctx, tx, id)
+}
+
+// raise rotates a session's token after a second factor was proved, and writes down
+// what that adds to amr.
+func raise(ctx context.Context, tx *db.Tx, in *Session, amr []string, now time.Time) (token string, err error) {
+	if token, err = rotate(ctx, tx, in.ID); err != nil {
 		return "", err
 	}
 	_, err = tx.Exec(ctx, `UPDATE sessions SET amr = $1, acr = $2, second_at = $3 WHERE id = $4`,
@@ -160,9 +168,11 @@ func (s *Store) raise(ctx context.Context, tx *db.Tx, in *Session, amr []string,
 }
 
 // withAMR is a first factor's amr with a second factor's.
-func withAMR(first, second []string) []string {
-	out := slices.DeleteFunc(slices.Clone(first), func(a string) bool { return a == amrOTP || a == amrMFA })
-	return append(out, second...)
+func withAMR(first, second []string) []string { return append(FirstFactor(first), second...) }
+
+// FirstFactor is what of amr does not come from a second factor.
+func FirstFactor(amr []string) []string {
+	return slices.DeleteFunc(slices.Clone(amr), func(a string) bool { return a == amrOTP || a == amrMFA })
 }
 
 // endSessions ends the sessions of a person but for one (keep, "" for none), and
@@ -195,7 +205,6 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 		return "", err
 	}
 	now := time.Now()
-	token = secret.Token(sessionPrefix)
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		var one int64
 		err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 AND password_hash = $2`, in.UserID, credential).Scan(&one)
@@ -205,7 +214,7 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 		if err != nil {
 			return err
 		}
-		if err := turn(ctx, tx, in.ID, token, now); err != nil {
+		if token, err = proved(ctx, tx, in.ID, now); err != nil {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventSignedInAgain, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: f.Device, Detail: Detail{AMR: []string{amrPassword}}})
@@ -214,9 +223,9 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 }
 
 func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, known string, d Device) (token string, err error) {
-	p, failed, err := s.judge(ctx, in.UserID, known, f)
+	p, err := s.judge(ctx, Event{Kind: EventConfirmFailed, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}, known, f)
 	if err != nil {
-		return "", s.failedCode(ctx, Event{UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}, failed, err)
+		return "", err
 	}
 	now := time.Now()
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
@@ -224,7 +233,10 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 		if err != nil {
 			return err
 		}
-		if token, err = s.raise(ctx, tx, in, p.amr(), now); err != nil {
+		if _, err := proved(ctx, tx, in.ID, now); err != nil {
+			return err
+		}
+		if token, err = raise(ctx, tx, in, p.amr(), now); err != nil {
 			return err
 		}
 		e := Event{Kind: EventSignedInAgain, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{AMR: p.amr()}}
@@ -233,8 +245,8 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 		}
 		return Record(ctx, tx, e)
 	})
-	if err == nil {
-		err = s.giveBack(ctx, p.lanes)
+	if f.Backup {
+		return token, s.told("proving a session", err)
 	}
 	return token, s.acted("proving a session", err)
 }
@@ -284,8 +296,8 @@ type SessionInfo struct {
 // among them: what it gave to workspaces lives on.
 func (s *Store) Sessions(ctx context.Context, userID string, most int) (list []SessionInfo, all int, err error) {
 	rows, err := s.db.Query(ctx, `
-		SELECT id, address, user_agent, amr, created_at, seen_at, COUNT(*) OVER () FROM sessions
-		WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY seen_at DESC, id LIMIT $3`,
+		SELECT s.id, s.address, s.user_agent, s.amr, s.created_at, s.seen_at, COUNT(*) OVER () FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.user_id = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND `+SessionHolds+` ORDER BY s.seen_at DESC, s.id LIMIT $3`,
 		userID, db.Micros(time.Now()), most)
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading a person's sessions: %w", err)
@@ -306,7 +318,9 @@ func (s *Store) Sessions(ctx context.Context, userID string, most int) (list []S
 
 // OtherSessions is how many sessions a person has besides this one.
 func (s *Store) OtherSessions(ctx context.Context, in *Session) (n int, err error) {
-	err = s.db.QueryRow(ctx, `SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL AND expires_at > $3`,
+	err = s.db.QueryRow(ctx, `
+		SELECT COUNT(*) FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.user_id = $1 AND s.id <> $2 AND s.ended_at IS NULL AND s.expires_at > $3 AND `+SessionHolds,
 		in.UserID, in.ID, db.Micros(time.Now())).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting a person's sessions: %w", err)
@@ -327,6 +341,9 @@ func (s *Store) EndOther(ctx context.Context, in *Session, id string, d Device) 
 func (s *Store) endOne(ctx context.Context, userID, id, not string, by Actor, d Device) error {
 	now := db.Micros(time.Now())
 	return s.acted("ending a session", s.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := alive(ctx, tx, not); err != nil {
+			return err
+		}
 		e := Event{Kind: EventSessionEnded, UserID: userID, SessionID: id, Actor: by, Device: d}
 		err := tx.Returning(ctx, `
 			UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE id = $3 AND user_id = $4 AND id <> $5 AND ended_at IS NULL AND expires_at > $1 RETURNING user_agent`,
@@ -341,6 +358,20 @@ func (s *Store) endOne(ctx context.Context, userID, id, not string, by Actor, d 
 	}))
 }
 
+// alive refuses, with ErrNoSession, an act of a session that ended meanwhile. ""
+// is an operator's, who has none.
+func alive(ctx context.Context, tx *db.Tx, id string) error {
+	if id == "" {
+		return nil
+	}
+	var one int64
+	err := tx.QueryRow(ctx, `SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NULL`, id).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNoSession
+	}
+	return err
+}
+
 // EndOthers ends all other sessions of the person and returns how many there
 // were. Its error is ErrProofNeeded.
 func (s *Store) EndOthers(ctx context.Context, in *Session, d Device) (int, error) {
@@ -352,10 +383,13 @@ func (s *Store) EndOthers(ctx context.Context, in *Session, d Device) (int, erro
 
 func (s *Store) endMany(ctx context.Context, userID, keep string, by Actor, d Device) (n int, err error) {
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
-		if n, err = endSessions(ctx, tx, userID, keep, by, time.Now()); err != nil || n == 0 {
+		if _, err := tx.Exec(ctx, `DELETE FROM logins WHERE user_id = $1`, userID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM logins WHERE user_id = $1`, userID); err != nil {
+		if err := alive(ctx, tx, keep); err != nil {
+			return err
+		}
+		if n, err = endSessions(ctx, tx, userID, keep, by, time.Now()); err != nil || n == 0 {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventSessionsEnded, UserID: userID, SessionID: keep, Actor: by, Device: d, Detail: Detail{Ended: n}})

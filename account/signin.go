@@ -175,6 +175,9 @@ func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p 
 		p.Session, err = s.open(ctx, tx, o) // it was turned off a moment ago
 		return err
 	})
+	if o.newBrowser {
+		return p, s.told("opening a session", err)
+	}
 	return p, s.acted("opening a session", err)
 }
 
@@ -288,7 +291,8 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 	if err != nil {
 		return "", "", err
 	}
-	p, failed, err := s.judge(ctx, h.UserID, s.knownBrowser(browser, h.UserID), f)
+	e := Event{Kind: EventCodeFailed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{AMR: h.amr}}
+	p, err := s.judge(ctx, e, s.knownBrowser(browser, h.UserID), f)
 	if err != nil {
 		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
 			n, counting := s.db.Exec(db.Soft(ctx), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
@@ -296,7 +300,7 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 				return "", "", errors.Join(counting, ErrNoLogin)
 			}
 		}
-		return "", "", s.failedCode(ctx, Event{UserID: h.UserID, Actor: person, Device: d}, failed, err)
+		return "", "", err
 	}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		left, err := spend(ctx, tx, h.UserID, p)
@@ -318,31 +322,10 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 		}
 		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
 	})
-	if err == nil {
-		err = s.giveBack(ctx, p.lanes)
+	if f.Backup || h.newBrowser {
+		return token, h.UserID, s.told("finishing a sign-in", err)
 	}
 	return token, h.UserID, s.acted("finishing a sign-in", err)
-}
-
-// failedCode records a wrong code after a right first proof, and the pause that
-// the last one of too many begins. It returns err.
-func (s *Store) failedCode(ctx context.Context, e Event, failed int, err error) error {
-	if !errors.Is(err, ErrWrong) && !errors.Is(err, ErrUsed) {
-		return err
-	}
-	e.Kind, e.Detail.Failed = EventCodeFailed, failed
-	recording := s.db.Tx(ctx, func(tx *db.Tx) error {
-		if err := Record(ctx, tx, e); err != nil || failed < maxCodeFailures {
-			return err
-		}
-		e.Kind = EventCodesPaused
-		return Record(ctx, tx, e)
-	})
-	if recording != nil {
-		return fmt.Errorf("recording a wrong code: %w", recording)
-	}
-	s.nudge()
-	return err
 }
 
 // maxKnown bounds how many people one browser is remembered for.

@@ -59,7 +59,7 @@ func squeezed(typed string) string {
 		return ""
 	}
 	return strings.Map(func(r rune) rune {
-		if r == '-' || unicode.IsSpace(r) {
+		if unicode.Is(unicode.Pd, r) || unicode.IsSpace(r) { // hyphens and dashes of every kind
 			return -1
 		}
 		return r
@@ -131,9 +131,8 @@ func matchStep(key []byte, code string, last int64, now time.Time) (int64, error
 
 // A second is a second factor that was judged to be right, and not spent yet.
 type second struct {
-	step  int64  // of an authenticator's code
-	hash  []byte // of a backup code
-	lanes []lane // to give back
+	step int64  // of an authenticator's code
+	hash []byte // of a backup code
 }
 
 // amr is what the proof adds to those of the first factor (RFC 8176). A backup
@@ -152,44 +151,84 @@ type SecondFactor struct {
 	Backup bool
 }
 
-// judge judges a second factor of a person in a browser (the id of one in which
-// they signed in before, or ""). Every attempt is counted before it is looked at,
-// and a right one is only spent by spend. With ErrWrong, failed is the number of
-// wrong codes of the app in a row. Its other errors are ErrUsed, ErrPaused, ErrOff,
-// ErrBusy and *ThrottledError.
-func (s *Store) judge(ctx context.Context, userID, known string, f SecondFactor) (p *second, failed int, err error) {
+// judge judges a second factor of the person of e, in a browser (the id of one in
+// which they signed in before, or ""). Every attempt is counted before it is looked
+// at, and a right one is only spent by spend. A wrong one is recorded as e, of the
+// kind EventCodeFailed (after a first proof) or EventConfirmFailed (in a session).
+// Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrBusy and *ThrottledError.
+func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
+	kind, column, most := "code", "failures", maxCodeFailures
 	if f.Backup {
-		p, err = s.judgeBackupCode(ctx, userID, known, f.Code)
-		return p, 0, err
+		kind, column, most = "backup-code", "backup_failures", noLimit
 	}
-	p = &second{lanes: codeLanes("code", userID, known)}
-	if err := s.reserve(ctx, p.lanes, time.Now()); err != nil {
-		return nil, 0, err
+	lanes := codeLanes(kind, e.UserID, known)
+	if err := s.reserve(ctx, lanes, time.Now()); err != nil {
+		return nil, err
 	}
 	// Counted as a failure first: a right code takes all of them back.
-	var sealed []byte
+	var sealed, salt []byte
 	var last int64
-	err = s.db.Returning(db.Soft(ctx), `
-		UPDATE totp SET failures = failures + 1 WHERE user_id = $1 AND failures < $2 RETURNING secret_sealed, last_step, failures`,
-		[]any{userID, maxCodeFailures}, &sealed, &last, &failed)
+	err := s.db.Returning(db.Soft(ctx), `
+		UPDATE totp SET `+column+` = `+column+` + 1 WHERE user_id = $1 AND `+column+` < $2 RETURNING secret_sealed, last_step, codes_salt, `+column,
+		[]any{e.UserID, most}, &sealed, &last, &salt, &e.Detail.Failed)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, 0, s.whyNoCode(ctx, userID)
+		return nil, s.whyNoCode(ctx, e.UserID)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("counting a code: %w", err)
+		return nil, fmt.Errorf("counting a code: %w", err)
 	}
-	code, ok := sixDigits(f.Code)
+	p := &second{}
+	if f.Backup {
+		p.hash, err = s.findBackupCode(ctx, e.UserID, f.Code, salt)
+	} else {
+		p.step, err = s.matchCode(e.UserID, f.Code, sealed, last)
+	}
+	switch {
+	case err == nil:
+		return p, s.giveBack(ctx, lanes)
+	case errors.Is(err, ErrWrong), errors.Is(err, ErrUsed):
+		if recording := s.recordFailure(ctx, e, f); recording != nil {
+			return nil, recording
+		}
+	}
+	return nil, err
+}
+
+// noLimit is for what is not paused, however often it was wrong: backup codes have
+// 50 bits.
+const noLimit = 1 << 60
+
+// recordFailure records a wrong code, and the pause that the last one of too many
+// begins.
+func (s *Store) recordFailure(ctx context.Context, e Event, f SecondFactor) error {
+	paused := e
+	paused.Kind = EventCodesPaused
+	pauses := !f.Backup && e.Detail.Failed >= maxCodeFailures
+	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := Record(ctx, tx, e); err != nil || !pauses {
+			return err
+		}
+		return Record(ctx, tx, paused)
+	})
+	if err != nil {
+		return fmt.Errorf("recording a wrong code: %w", err)
+	}
+	if e.told() || pauses {
+		s.nudge()
+	}
+	return nil
+}
+
+func (s *Store) matchCode(userID, typed string, sealed []byte, last int64) (int64, error) {
+	code, ok := sixDigits(typed)
 	if !ok {
-		return nil, failed, ErrWrong
+		return 0, ErrWrong
 	}
 	key, err := s.totp.Open(sealed, "totp/"+userID)
 	if err != nil {
-		return nil, 0, fmt.Errorf("authenticator of %s: %w", userID, err)
+		return 0, fmt.Errorf("authenticator of %s: %w", userID, err)
 	}
-	if p.step, err = matchStep(key, code, last, time.Now()); err != nil {
-		return nil, failed, err
-	}
-	return p, 0, nil
+	return matchStep(key, code, last, time.Now())
 }
 
 func (s *Store) whyNoCode(ctx context.Context, userID string) error {
@@ -204,35 +243,25 @@ func (s *Store) whyNoCode(ctx context.Context, userID string) error {
 	return ErrPaused
 }
 
-func (s *Store) judgeBackupCode(ctx context.Context, userID, known, typed string) (*second, error) {
-	p := &second{lanes: codeLanes("backup-code", userID, known)}
-	if err := s.reserve(ctx, p.lanes, time.Now()); err != nil {
-		return nil, err
-	}
-	var salt []byte
-	err := s.db.QueryRow(ctx, `SELECT codes_salt FROM totp WHERE user_id = $1`, userID).Scan(&salt)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrOff
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading backup codes: %w", err)
-	}
+// findBackupCode is the hash of a backup code that was not used yet, else ErrWrong.
+func (s *Store) findBackupCode(ctx context.Context, userID, typed string, salt []byte) ([]byte, error) {
 	code, ok := canonicalBackupCode(typed)
 	if !ok {
 		return nil, ErrWrong
 	}
-	if p.hash, err = s.hashBackupCode(ctx, code, salt); err != nil {
+	hash, err := s.hashBackupCode(ctx, code, salt)
+	if err != nil {
 		return nil, err
 	}
 	var one int64
-	err = s.db.QueryRow(ctx, `SELECT 1 FROM backup_codes WHERE user_id = $1 AND code_hash = $2`, userID, p.hash).Scan(&one)
+	err = s.db.QueryRow(ctx, `SELECT 1 FROM backup_codes WHERE user_id = $1 AND code_hash = $2`, userID, hash).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrWrong
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading backup codes: %w", err)
 	}
-	return p, nil
+	return hash, nil
 }
 
 // spend spends a second factor in the transaction of what it is for: of those who
@@ -254,7 +283,7 @@ func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, 
 	if n == 0 {
 		return 0, ErrWrong
 	}
-	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0 WHERE user_id = $1`, userID); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, backup_failures = 0 WHERE user_id = $1`, userID); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_codes WHERE user_id = $1`, userID).Scan(&left)

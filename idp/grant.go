@@ -244,17 +244,18 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 		amr      string
 		authTime int64
 		current  []byte
+		nowACR   string // of the session
 	)
 	err := s.db.Returning(write, `
 		UPDATE grants SET `+set+`
 		WHERE id = $2 AND refresh_hash = $3 AND client_id = $4 AND refreshed_at > $5 AND created_at > $6 AND `+alive+`
-		RETURNING session_id, user_id, scope, auth_time, amr, acr, refresh_hash`,
-		args, &g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr, &current)
+		RETURNING session_id, user_id, scope, auth_time, amr, acr, refresh_hash, (SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)`,
+		args, &g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr, &current, &nowACR)
 	if err == nil && equal(secret.Hash(next), current) {
 		g.refresh = next
 	}
 	if errors.Is(err, sql.ErrNoRows) && c.Public() {
-		err = s.renewAgain(ctx, c, g, token, now, &authTime, &amr)
+		err = s.renewAgain(ctx, c, g, token, now, &authTime, &amr, &nowACR)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errInvalidGrant
@@ -263,6 +264,12 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 		return nil, fmt.Errorf("refreshing: %w", err)
 	}
 	g.amr, g.authTime = strings.Fields(amr), db.Time(authTime)
+	if nowACR == account.ACR1FA && g.acr == account.ACR2FA { // two-factor authentication was turned off since
+		if c.Require2FA {
+			return nil, fmt.Errorf("%w (the client demands a second factor, which the person turned off)", errInvalidGrant)
+		}
+		g.acr, g.amr = nowACR, account.FirstFactor(g.amr)
+	}
 	if scope != "" {
 		asked := strings.Fields(scope)
 		g.scope = strings.Join(slices.DeleteFunc(strings.Fields(g.scope), func(s string) bool { return !slices.Contains(asked, s) }), " ")
@@ -316,13 +323,15 @@ func (s *Server) successors(id, token string) []string {
 // one. Within the grace it gets the successor that it was exchanged for.
 // After that somebody uses a token that was given up, and the grant ends
 // (ASVS 10.4.5). A string that merely names a grant ends nothing.
-func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, amr *string) error {
+func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, amr, nowACR *string) error {
 	var current, prev []byte
 	var rotated sql.NullInt64
 	err := s.db.QueryRow(ctx, `
-		SELECT session_id, user_id, scope, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at FROM grants
+		SELECT session_id, user_id, scope, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at,
+			(SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)
+		FROM grants
 		WHERE id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND `+alive, db.Micros(now), g.id, c.ID).
-		Scan(&g.sessionID, &g.userID, &g.scope, authTime, amr, &g.acr, &current, &prev, &rotated)
+		Scan(&g.sessionID, &g.userID, &g.scope, authTime, amr, &g.acr, &current, &prev, &rotated, nowACR)
 	if err != nil {
 		return err
 	}

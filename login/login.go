@@ -91,6 +91,11 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if q.Has("another") { // whoever was half signed in is not, now
+		if err := h.Sessions.Abandon(w, r); err != nil {
+			return err
+		}
+	}
 	another := q.Has("another") || pending != nil && pending.Another
 	if in != nil && !another && (pending == nil || !pending.Again) {
 		http.Redirect(w, r, to, http.StatusSeeOther)

@@ -54,7 +54,7 @@ func (h *Handler) resetPage(w http.ResponseWriter, r *http.Request) error {
 	if q := r.URL.Query(); q.Has("token") {
 		// What a link cannot be is not kept: a cookie has its limits.
 		if token := q.Get("token"); len(token) <= 100 && !strings.ContainsAny(token, " \",;\\") {
-			h.Sessions.SetCookie(w, resetCookie, token, account.ResetLife)
+			h.Sessions.SetCookie(w, resetCookie, token, 0)
 		} else {
 			h.Sessions.SetCookie(w, resetCookie, "", -1)
 		}

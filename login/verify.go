@@ -100,7 +100,7 @@ func (h *Handler) backupCodePage(w http.ResponseWriter, r *http.Request) error {
 	if half == nil {
 		return err
 	}
-	return web.Show(w, r, http.StatusOK, templates.BackupCode{Email: account.MaskEmail(half.Email), To: to})
+	return web.Show(w, r, http.StatusOK, templates.BackupCode{Email: account.MaskEmail(half.Email), To: to, AnyOrigin: h.leads(r, to)})
 }
 
 // backupCode takes one, and leads on by a page that says how many are left.
@@ -110,7 +110,7 @@ func (h *Handler) backupCode(w http.ResponseWriter, r *http.Request) error {
 	if half == nil {
 		return err
 	}
-	p := templates.BackupCode{Email: account.MaskEmail(half.Email), To: to}
+	p := templates.BackupCode{Email: account.MaskEmail(half.Email), To: to, AnyOrigin: h.leads(r, to)}
 	status, ok := refusal(w, r, err, &p.Error, &p.Wait)
 	if !ok {
 		return err
@@ -150,9 +150,12 @@ const (
 // purposes are what a proof is asked for, and whether it has to be a second
 // factor of who has one: a thief with a session and a password must not get past
 // the code (ASVS 7.5.1).
-var purposes = map[string]struct{ second bool }{
-	"enable": {}, "end_session": {}, "end_others": {}, "not_me": {},
-	"disable": {true}, "codes": {true}, "workspace": {true},
+var purposes = map[string]struct {
+	second bool
+	cancel string // where "Cancel" leads
+}{
+	"enable": {cancel: home + "#enable-2fa"}, "end_session": {cancel: "/preferences/sessions"}, "end_others": {cancel: "/preferences/sessions"}, "not_me": {cancel: "/preferences/activity"},
+	"disable": {true, home + "#disable-2fa"}, "codes": {true, home + "#new-codes"}, "workspace": {true, home},
 }
 
 // proofs are those that would do for a purpose.
@@ -170,7 +173,9 @@ func proofs(in *account.Session, second bool) (with []string) {
 func (h *Handler) confirmForm(r *http.Request, in *account.Session, q url.Values) (p templates.Confirm, ok bool, err error) {
 	p = templates.Confirm{Name: in.Name, Email: in.Email, For: q.Get("for"), To: local(q.Get("to")), CancelURL: home}
 	purpose, known := purposes[p.For]
-	if !known {
+	if known {
+		p.CancelURL = purpose.cancel
+	} else {
 		p.For = ""
 	}
 	p.OtherURL = "/login?" + url.Values{"to": {p.To}, "another": {"1"}}.Encode()
@@ -182,8 +187,11 @@ func (h *Handler) confirmForm(r *http.Request, in *account.Session, q url.Values
 		p.Workspace, p.AnyOrigin = pending.Workspace, true
 	}
 	all := proofs(in, purpose.second)
-	if len(all) == 0 || purpose.second && !in.TwoFactor {
+	switch {
+	case purpose.second && !in.TwoFactor, len(all) == 0 && in.Fresh():
 		return p, false, nil
+	case len(all) == 0: // nothing can be proved here: only a sign-in is fresh
+		return p, false, &web.Error{Status: http.StatusForbidden, Title: "prove_none.title", Message: "prove_none.text", Action: "prove_none.action", ActionURL: "/logout"}
 	}
 	p.With = all[0]
 	if slices.Contains(all, q.Get("with")) {

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	netmail "net/mail"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -21,7 +23,7 @@ import (
 
 // A Message is one email to one person.
 type Message struct {
-	ID         string // the event's: the same each time that it is tried
+	ID         string // the same each time that the same is sent, and no other's
 	From, To   string // From may have a display name
 	Subject    string
 	Text, HTML string
@@ -67,58 +69,87 @@ func ParseFrom(s string) (string, error) {
 	return a.String(), nil
 }
 
-// kinds are the words for each kind of event that people are told of.
-var kinds = []string{
-	account.EventSignedIn, account.EventCodeFailed, account.EventCodesPaused, account.EventResetRequested, account.EventPasswordChanged,
-	account.EventPasswordReset, account.EventTwoFactorEnabled, account.EventTwoFactorOff, account.EventCodeUsed, account.EventCodesMade,
-	account.EventSessionEnded, account.EventSessionsEnded, account.EventTwoFactorReset, account.EventResetLinkMade,
-}
-
 // few is how many backup codes are so few that the mail says so.
 const few = 3
 
-// Compose writes the message that a letter asks for. A kind without words is an
-// error.
+// Compose writes the message that a letter asks for. Its times are told in the
+// person's zone and in UTC; its one link leads to the issuer. A kind without words
+// is an error.
 func Compose(l account.Letter, cfg Config, places *device.Places) (Message, error) {
-	if !slices.Contains(kinds, l.Kind) {
-		return Message{}, fmt.Errorf("no mail is written for %q", l.Kind)
-	}
+	d := l.Detail
 	m := templates.Mail{
-		Kind: l.Kind, Name: l.Name, Email: l.Email, At: l.At, Case: l.Detail.Case, Support: cfg.Links.Support,
-		URL: cfg.Issuer.JoinPath("/preferences/not-me").String(),
-	}
-	if zone, err := time.LoadLocation(l.Zone); err == nil && l.Zone != "" && l.Zone != "Local" {
-		m.Zone = zone
+		Kind: l.Kind, Name: greeted(l.Name), Email: l.Email, Google: l.Method == account.MethodGoogle, At: l.At, Zone: zone(l.Zone),
+		Case: d.Case, URL: cfg.Issuer.JoinPath("/preferences/not-me").String(), Support: cfg.Links.Support,
 	}
 	if l.Actor.Kind == "person" {
-		b := device.Parse(l.Device.UserAgent)
-		m.Device = &templates.Device{Browser: b.Name, OS: b.OS, Kind: b.Kind, Place: places.Lookup(l.Device.Address), Address: l.Device.Address}
+		m.Device = browser(l.Device.UserAgent)
+		m.Device.Place, m.Device.Address = places.Lookup(l.Device.Address), l.Device.Address
 	}
-	d := l.Detail
+	id := l.ID
 	switch l.Kind {
-	case account.EventSignedIn, account.EventTwoFactorOff:
-		m.How = "how." + How(d.AMR)
+	case account.EventSignedIn:
+		m.How = how(d.AMR)
+	case account.EventTwoFactorOff:
+		m.How = second(d.AMR)
 	case account.EventResetRequested:
-		m.Life, m.Spelled = account.ResetLife, true
 		if l.Token == "" {
-			m.Kind, m.URL, m.Spelled = "google_reset", cfg.Issuer.JoinPath("/login").String(), false
+			m.Kind, m.URL = "google_reset", cfg.Issuer.JoinPath("/login").String()
 			break
 		}
+		m.Life, m.Spelled = account.ResetLife, true
 		m.URL = cfg.Issuer.JoinPath("/login/reset").String() + "?" + url.Values{"token": {l.Token}}.Encode()
-	case account.EventPasswordChanged, account.EventPasswordReset, account.EventTwoFactorReset:
+		if l.Tries > 0 { // another link, another message: no mailbox may take it for the one before
+			id += "-" + strconv.Itoa(l.Tries+1)
+		}
+	case account.EventPasswordChanged, account.EventPasswordReset, account.EventTwoFactorReset, account.EventSessionsEnded:
 		m.Ended = &d.Ended
+	case account.EventSessionEnded:
+		m.Kind, m.Ended, m.Device = account.EventSessionsEnded, new(1), browser(d.Other)
 	case account.EventTwoFactorEnabled:
-		m.Total = d.Total
-		m.Ended = &d.Ended
+		m.Ended, m.Left = &d.Ended, &d.Total
+	case account.EventCodesMade:
+		m.Left = &d.Total
 	case account.EventCodeUsed:
 		m.Left = &d.Left
-		if d.Left <= few {
+		switch {
+		case d.Left == 0:
+			m.Kind = "backup_code_none"
+		case d.Left <= few:
 			m.Kind = "backup_code_low"
 		}
-	case account.EventSessionEnded, account.EventSessionsEnded:
-		m.Kind = account.EventSessionsEnded
 	}
-	return compose(m, cfg, l.ID)
+	return compose(m, cfg, id)
+}
+
+// plainName is a name of letters and what stands between them, which has no room
+// for a telephone number; link is what mail programs make a link of.
+var (
+	plainName = regexp.MustCompile(`^\pL[\pL\pM '’.,()-]{0,59}$`)
+	link      = regexp.MustCompile(`(?i)www\.|\.[\pL\pN-]{2,}`)
+)
+
+// greeted is the name to greet a person by. One that could be taken for anything
+// but a name is left out: whoever chose it gets nothing said in our mails (EM-02).
+func greeted(name string) string {
+	if !plainName.MatchString(name) || link.MatchString(name) {
+		return ""
+	}
+	return name
+}
+
+// browser is what a User-Agent says of itself.
+func browser(userAgent string) *templates.Device {
+	b := device.Parse(userAgent)
+	return &templates.Device{Browser: b.Name, OS: b.OS, Kind: b.Kind}
+}
+
+// zone is the IANA time zone of that name, nil if there is none.
+func zone(name string) *time.Location {
+	z, err := time.LoadLocation(name)
+	if err != nil || name == "" || name == "Local" {
+		return nil
+	}
+	return z
 }
 
 func compose(m templates.Mail, cfg Config, id string) (Message, error) {
@@ -134,27 +165,29 @@ func TestMessage(cfg Config, to string) (Message, error) {
 	return compose(templates.Mail{Kind: "test", Email: to, At: time.Now(), Support: cfg.Links.Support}, cfg, "test-"+time.Now().UTC().Format("20060102T150405.000000"))
 }
 
-// How says in a key of the catalogue below "how." how somebody proved who they
-// are (RFC 8176).
-func How(amr []string) string {
-	var first, second string
+// how says how somebody proved who they are, by the values of amr (RFC 8176): a key
+// below "mail.how." in the catalogue, "" if they say nothing.
+func how(amr []string) string {
+	first, second := "", second(amr)
 	switch {
 	case slices.Contains(amr, "fed"):
 		first = "google"
 	case slices.Contains(amr, "pwd"):
 		first = "password"
 	}
+	if first != "" && second != "" {
+		return first + "_" + second
+	}
+	return first + second
+}
+
+// second is how of the second factor alone.
+func second(amr []string) string {
 	switch {
 	case slices.Contains(amr, "otp"):
-		second = "code"
+		return "code"
 	case slices.Contains(amr, "mfa"):
-		second = "backup_code"
+		return "backup_code"
 	}
-	switch {
-	case first == "" && second == "":
-		return "unknown"
-	case first == "" || second == "":
-		return first + second
-	}
-	return first + "_" + second
+	return ""
 }

@@ -4,23 +4,30 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
+	netmail "net/mail"
 	"net/netip"
+	"net/textproto"
 	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
-	smtp "github.com/wneessen/go-mail"
+	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
 )
 
-// How long a mail server may take to answer, and for a whole message.
+// How long a mail server may take until it greets, and for a whole message.
 const (
 	dialTimeout = 10 * time.Second
-	sendTimeout = 30 * time.Second
+	sendTimeout = 2 * time.Minute
 )
 
 // An SMTP is a mail server that takes messages.
@@ -36,9 +43,10 @@ type SMTP struct {
 }
 
 // NewSMTP reads the URL of a mail server: smtps://USER:PASSWORD@HOST:PORT for TLS
-// from the start (port 465), smtp:// for STARTTLS (port 587), which is demanded of
-// every server but one on this machine. Certificates are verified in any case
-// (ASVS 12.3.2). Its errors never hold the password.
+// from the start (port 465), smtp:// for STARTTLS (port 587). Without TLS nothing is
+// sent, and certificates are verified (ASVS 12.3.2), but for smtp:// on this machine:
+// there STARTTLS only guards a password, and only if it is offered. Its errors never
+// hold the password.
 func NewSMTP(raw string) (*SMTP, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "smtp" && u.Scheme != "smtps") {
@@ -66,94 +74,234 @@ func NewSMTP(raw string) (*SMTP, error) {
 
 func loopback(host string) bool {
 	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
 // String is the server's address, without user and password.
 func (s *SMTP) String() string { return net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
 
-func (s *SMTP) client() (*smtp.Client, error) {
-	policy := smtp.TLSMandatory
-	if s.local {
-		policy = smtp.TLSOpportunistic
-	}
-	options := []smtp.Option{
-		smtp.WithPort(s.port), smtp.WithTimeout(s.dial), smtp.WithTLSPolicy(policy),
-		smtp.WithTLSConfig(&tls.Config{ServerName: s.host, RootCAs: s.roots, MinVersion: tls.VersionTLS12}),
-	}
-	if s.implicit {
-		options = append(options, smtp.WithSSL())
-	}
-	if s.user != "" {
-		options = append(options, smtp.WithUsername(s.user), smtp.WithPassword(s.password), smtp.WithSMTPAuth(smtp.SMTPAuthAutoDiscover))
-	}
-	return smtp.NewClient(s.host, options...)
-}
-
-// Send hands a message to the server. A *Refused says that the server will not
-// take it for this recipient, however often.
+// Send hands a message to the server. A *Refused says that the server will not take
+// it for this recipient, however often. Its errors have the server's words, but
+// neither the password nor the recipient, for they are logged.
 func (s *SMTP) Send(ctx context.Context, m Message) error {
-	msg, err := s.message(m)
+	msg, err := message(m)
 	if err != nil {
 		return &Refused{err}
-	}
-	c, err := s.client()
-	if err != nil {
-		return fmt.Errorf("mail server %s: %w", s, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.send)
 	defer cancel()
-	err = c.DialAndSendWithContext(ctx, msg)
+	err = s.deliver(ctx, msg)
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("mail server %s: %w", s, s.quiet(err))
-	if sending, ok := errors.AsType[*smtp.SendError](err); ok && !sending.IsTemp() && sending.Reason == smtp.ErrSMTPRcptTo {
+	if over := ctx.Err(); over != nil {
+		err = over // closed connections are what it looks like from below
+	}
+	refused, hopeless := errors.AsType[*Refused](err)
+	if hopeless {
+		err = refused.Err
+	}
+	err = fmt.Errorf("mail server %s: %w", s, s.discreet(err, m.To))
+	if hopeless {
 		return &Refused{err}
 	}
 	return err
 }
 
-// quiet takes the password out of an error, should a server have repeated it.
-func (s *SMTP) quiet(err error) error {
-	if s.password != "" && strings.Contains(err.Error(), s.password) {
-		return errors.New("the server's answer repeats the password")
+// deliver has the server take the message (RFC 5321). It returns as soon as it was
+// taken or ctx ends.
+func (s *SMTP) deliver(ctx context.Context, msg *gomail.Msg) error {
+	from, err := msg.GetSender(false)
+	if err != nil {
+		return err
+	}
+	to, err := msg.GetRecipients()
+	if err != nil {
+		return err
+	}
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c, err := s.open(conn)
+	if err != nil {
+		return err
+	}
+	if s.user != "" {
+		if err := s.signIn(c); err != nil {
+			return fmt.Errorf("signing in: %w", err)
+		}
+	}
+	// Asked for needlessly, it would keep the message from servers further on.
+	c.SkipSMTPUTF8(ascii(from + to[0]))
+	if err := c.Mail(from); err != nil {
+		return fmt.Errorf("as the sender: %w", err)
+	}
+	if err := c.Rcpt(to[0]); err != nil {
+		err = fmt.Errorf("for the recipient: %w", err)
+		if answer, ok := errors.AsType[*textproto.Error](err); ok && hopeless(answer) {
+			return &Refused{err}
+		}
+		return err
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := msg.WriteTo(w); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	_ = c.Quit() // whatever it says to that, it has the message
+	return nil
+}
+
+func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.dial)
+	defer cancel()
+	if s.implicit {
+		return (&tls.Dialer{Config: s.tls()}).DialContext(ctx, "tcp", s.String())
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", s.String())
+}
+
+func (s *SMTP) tls() *tls.Config {
+	return &tls.Config{ServerName: s.host, RootCAs: s.roots, MinVersion: tls.VersionTLS12}
+}
+
+// open hears the server's greeting, introduces this machine and, where it must be,
+// goes on in TLS.
+func (s *SMTP) open(conn net.Conn) (*smtp.Client, error) {
+	if err := conn.SetDeadline(time.Now().Add(s.dial)); err != nil {
+		return nil, err
+	}
+	c, err := smtp.NewClient(conn, s.host)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for its greeting: %w", err)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "localhost"
+	}
+	if err := c.Hello(name); err != nil {
+		return nil, err
+	}
+	if s.implicit || s.local && s.user == "" {
+		return c, nil
+	}
+	switch offered, _ := c.Extension("STARTTLS"); {
+	case offered:
+		err = c.StartTLS(s.tls())
+	case !s.local:
+		err = errors.New("it offers no STARTTLS, and without TLS nothing is sent")
+	}
+	return c, err
+}
+
+// signIn proves to the server who sends, in the best way that it offers. By now
+// there is TLS, or the server is on this machine: the password may be said.
+func (s *SMTP) signIn(c *smtp.Client) error {
+	_, offers := c.Extension("AUTH")
+	for _, way := range []struct {
+		name string
+		auth smtp.Auth
+	}{
+		{"SCRAM-SHA-256", smtp.ScramSHA256Auth(s.user, s.password)},
+		{"PLAIN", smtp.PlainAuth("", s.user, s.password, s.host, true)},
+		{"LOGIN", smtp.LoginAuth(s.user, s.password, s.host, true)},
+		{"CRAM-MD5", smtp.CRAMMD5Auth(s.user, s.password)},
+	} {
+		if slices.Contains(strings.Fields(strings.ToUpper(offers)), way.name) {
+			return c.Auth(way.auth)
+		}
+	}
+	return fmt.Errorf("it offers no way that is known here (AUTH %q)", offers)
+}
+
+var (
+	enhanced = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}\b`)
+	// ofTheRecipient are the codes about the recipient's address or mailbox (RFC 3463
+	// 3.2 and 3.3). The others are about the sender, or about what the server does for
+	// whom ("relaying denied"), which an operator can mend.
+	ofTheRecipient = regexp.MustCompile(`^5\.(1\.([1-6]|10)|2\.\d{1,3})\b`)
+)
+
+// hopeless reports whether a server's answer to a recipient is for good and about
+// the recipient. Without an enhanced code the plain one tells (RFC 5321 4.2.3).
+func hopeless(answer *textproto.Error) bool {
+	switch {
+	case answer.Code/100 != 5:
+		return false
+	case enhanced.MatchString(answer.Msg):
+		return ofTheRecipient.MatchString(answer.Msg)
+	}
+	return answer.Code == 550 || answer.Code == 551 || answer.Code == 553
+}
+
+// discreet is an error without the password and the recipient: a server may repeat
+// whatever it was sent.
+func (s *SMTP) discreet(err error, to string) error {
+	text := regexp.MustCompile(`(?i)`+regexp.QuoteMeta(to)).ReplaceAllString(err.Error(), "the recipient")
+	if s.password != "" {
+		encode := func(secret string) string { return base64.StdEncoding.EncodeToString([]byte(secret)) }
+		for _, secret := range []string{s.password, encode(s.password), encode("\x00" + s.user + "\x00" + s.password)} {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	if text != err.Error() {
+		return errors.New(text)
 	}
 	return err
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // messageID is what the part of a Message-ID before the @ may be.
 var messageID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // message is m as it goes over the wire. Nothing of what a person is called can
-// become a header (EM-01): values with control characters are refused, and the
-// library encodes the rest.
-func (s *SMTP) message(m Message) (*smtp.Msg, error) {
+// become a header (EM-01): values with control characters are refused, as is what a
+// mail program would decode some from, and the library encodes the rest.
+func message(m Message) (*gomail.Msg, error) {
 	for _, v := range []string{m.From, m.To, m.Subject} {
-		if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if strings.ContainsFunc(v, unicode.IsControl) {
 			return nil, errors.New("a header with control characters")
 		}
+	}
+	if strings.Contains(m.Subject, "=?") {
+		return nil, errors.New("a subject with encoded words")
 	}
 	if !messageID.MatchString(m.ID) {
 		return nil, errors.New("a message without an id")
 	}
-	msg := smtp.NewMsg(smtp.WithNoDefaultUserAgent())
+	from, err := netmail.ParseAddress(m.From)
+	if err != nil {
+		return nil, fmt.Errorf("sender: %w", err)
+	}
+	if to, err := netmail.ParseAddress(m.To); err != nil || to.Address != m.To {
+		return nil, errors.New("the recipient is not one plain address")
+	}
+	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	if err := msg.From(m.From); err != nil {
 		return nil, fmt.Errorf("sender: %w", err)
 	}
 	if err := msg.To(m.To); err != nil {
-		return nil, errors.New("the recipient is not one address")
+		return nil, errors.New("the recipient is not one plain address")
 	}
-	from, err := msg.GetSender(false)
-	if err != nil {
-		return nil, fmt.Errorf("sender: %w", err)
-	}
-	_, domain, _ := strings.Cut(from, "@")
-	msg.SetMessageIDWithValue(m.ID + "@" + domain)
+	msg.SetMessageIDWithValue(m.ID + from.Address[strings.LastIndexByte(from.Address, '@'):])
 	msg.SetDate()
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834
 	msg.Subject(m.Subject)
-	msg.SetBodyString(smtp.TypeTextPlain, m.Text)
-	msg.AddAlternativeString(smtp.TypeTextHTML, m.HTML)
+	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
+	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
 	return msg, nil
 }

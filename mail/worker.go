@@ -13,19 +13,21 @@ import (
 
 // An Outbox has what is still to be told; account.Store is one.
 type Outbox interface {
+	// ClaimLetters returns up to most letters that are due, which are the caller's
+	// alone for some minutes.
 	ClaimLetters(ctx context.Context, most int) ([]account.Letter, error)
 	LetterSent(ctx context.Context, id string) error
 	LetterFailed(ctx context.Context, id string, wait time.Duration) error
 	LetterGivenUp(ctx context.Context, id, why string) error
+	// Letters has a value when there may be something new.
 	Letters() <-chan struct{}
 }
 
 // How a worker works: it looks for letters every so often, besides when it is
-// woken, takes so many at a time and sends so many at once, so that one that
-// hangs does not hold up the others.
+// woken, and sends so many at once. It claims no more than it sends at once, so that
+// no letter waits for another that hangs.
 const (
 	lookEvery = 2 * time.Second
-	claimed   = 20
 	atOnce    = 4
 )
 
@@ -35,6 +37,10 @@ const (
 	lastWait  = time.Hour
 	patience  = 3 * 24 * time.Hour
 )
+
+// noteTimeout bounds how long it takes to write down what became of a letter,
+// which is done even while stopping.
+const noteTimeout = 5 * time.Second
 
 // A Worker tells people what happened to their account. Any number of them may
 // share one outbox.
@@ -46,7 +52,8 @@ type Worker struct {
 	log    *slog.Logger
 }
 
-// NewWorker returns a worker, which works while Run runs.
+// NewWorker returns a worker, which works while Run runs. Without a log it is the
+// default one.
 func NewWorker(outbox Outbox, sender Sender, cfg Config, places *device.Places, log *slog.Logger) *Worker {
 	if log == nil {
 		log = slog.Default()
@@ -54,77 +61,107 @@ func NewWorker(outbox Outbox, sender Sender, cfg Config, places *device.Places, 
 	return &Worker{outbox: outbox, sender: sender, cfg: cfg, places: places, log: log}
 }
 
-// Run sends what there is to send until ctx ends. What it holds then is sent by
-// the next worker, once its lease is over.
+// Run sends what there is to send until ctx ends. What is not sent by then is any
+// worker's again.
 func (w *Worker) Run(ctx context.Context) {
 	every := time.NewTicker(lookEvery)
 	defer every.Stop()
-	for {
-		if _, err := w.Deliver(ctx); err != nil && ctx.Err() == nil {
-			w.log.Error("mail", "error", err)
+	r := newRound(w)
+	defer r.all.Wait()
+	for ctx.Err() == nil {
+		n, err := r.take(ctx, func(_ bool, err error) { w.complain(ctx, err) })
+		w.complain(ctx, err)
+		if n > 0 {
+			continue
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-every.C:
 		case <-w.outbox.Letters():
 		}
 	}
 }
 
+func (w *Worker) complain(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		w.log.Error("mail", "error", err)
+	}
+}
+
 // Deliver sends everything that is due now and returns how many messages the mail
 // server took. A message that it did not take is no error: it is tried again.
 func (w *Worker) Deliver(ctx context.Context) (sent int, err error) {
+	var mu sync.Mutex
+	var errs []error
+	r := newRound(w)
 	for {
-		letters, err := w.outbox.ClaimLetters(ctx, claimed)
-		if err != nil || len(letters) == 0 {
-			return sent, err
-		}
-		var all sync.WaitGroup
-		var mu sync.Mutex
-		var errs []error
-		slots := make(chan struct{}, atOnce)
-		for _, l := range letters {
-			slots <- struct{}{}
-			all.Go(func() {
-				defer func() { <-slots }()
-				ok, err := w.tell(ctx, l)
-				mu.Lock()
-				defer mu.Unlock()
-				if ok {
-					sent++
-				}
-				errs = append(errs, err)
-			})
-		}
-		all.Wait()
-		if err := errors.Join(errs...); err != nil {
-			return sent, err
+		n, err := r.take(ctx, func(taken bool, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if taken {
+				sent++
+			}
+			errs = append(errs, err)
+		})
+		if n == 0 || err != nil {
+			r.all.Wait()
+			return sent, errors.Join(append(errs, err)...)
 		}
 	}
+}
+
+// A round is the letters that a worker is sending.
+type round struct {
+	w    *Worker
+	desk chan struct{} // holds a value for each
+	all  sync.WaitGroup
+}
+
+func newRound(w *Worker) *round { return &round{w: w, desk: make(chan struct{}, atOnce)} }
+
+// take waits until one more letter can be sent, claims as many as can be, and
+// returns how many it is. Each is sent by itself, and then told to done.
+func (r *round) take(ctx context.Context, done func(sent bool, err error)) (int, error) {
+	select {
+	case r.desk <- struct{}{}:
+		<-r.desk
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	letters, err := r.w.outbox.ClaimLetters(ctx, cap(r.desk)-len(r.desk))
+	for _, l := range letters {
+		r.desk <- struct{}{}
+		r.all.Go(func() {
+			defer func() { <-r.desk }()
+			done(r.w.tell(ctx, l))
+		})
+	}
+	return len(letters), err
 }
 
 // tell sends one letter and writes down what became of it. The log names the
 // event, not the person.
 func (w *Worker) tell(ctx context.Context, l account.Letter) (sent bool, err error) {
 	m, err := Compose(l, w.cfg, w.places)
-	if err != nil {
-		w.log.Error("mail given up", "event", l.ID, "kind", l.Kind, "error", err.Error())
-		return false, w.outbox.LetterGivenUp(ctx, l.ID, err.Error())
-	}
-	err = w.sender.Send(ctx, m)
 	if err == nil {
-		return true, w.outbox.LetterSent(ctx, l.ID)
+		err = w.sender.Send(ctx, m)
+	} else {
+		err = &Refused{err}
 	}
-	if ctx.Err() != nil {
-		return false, nil // stopping: the lease ends by itself
-	}
+	note, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
 	_, refused := errors.AsType[*Refused](err)
-	if refused || time.Since(l.At) > patience {
-		w.log.Error("mail given up", "event", l.ID, "kind", l.Kind, "tries", l.Tries+1, "error", err.Error())
-		return false, w.outbox.LetterGivenUp(ctx, l.ID, err.Error())
+	log := w.log.With("event", l.ID, "kind", l.Kind, "tries", l.Tries+1)
+	switch {
+	case err == nil:
+		return true, w.outbox.LetterSent(note, l.ID)
+	case !refused && ctx.Err() != nil: // stopping
+		return false, w.outbox.LetterFailed(note, l.ID, 0)
+	case refused || time.Since(l.At) > patience:
+		log.Error("mail given up", "error", err.Error())
+		return false, w.outbox.LetterGivenUp(note, l.ID, err.Error())
 	}
 	wait := min(lastWait, firstWait<<min(l.Tries, 7))
-	w.log.Warn("mail delayed", "event", l.ID, "kind", l.Kind, "tries", l.Tries+1, "again_in", wait.String(), "error", err.Error())
-	return false, w.outbox.LetterFailed(ctx, l.ID, wait)
+	log.Warn("mail delayed", "again_in", wait.String(), "error", err.Error())
+	return false, w.outbox.LetterFailed(note, l.ID, wait)
 }

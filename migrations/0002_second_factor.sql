@@ -9,17 +9,18 @@ ALTER TABLE sessions ADD COLUMN credential BIGINT NOT NULL DEFAULT 0;
 UPDATE sessions SET credential = (SELECT COALESCE(password_changed_at, 0) FROM users WHERE users.id = sessions.user_id);
 
 -- A person's authenticator app. last_step is the time step of the newest code that was accepted:
--- no code is accepted twice. failures counts the wrong codes since then. codes_salt is the salt of
--- the backup codes that are in force.
+-- no code is accepted twice. failures counts the wrong codes since then, backup_failures the wrong
+-- backup codes since the last right one. codes_salt is the salt of the backup codes that are in force.
 CREATE TABLE totp (
-	user_id       TEXT NOT NULL PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
-	secret_sealed BYTEA NOT NULL,
-	last_step     BIGINT NOT NULL,
-	failures      BIGINT NOT NULL,
-	enabled_at    BIGINT NOT NULL,
-	codes_salt    BYTEA NOT NULL,
-	codes_total   BIGINT NOT NULL,
-	codes_made_at BIGINT NOT NULL
+	user_id         TEXT NOT NULL PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+	secret_sealed   BYTEA NOT NULL,
+	last_step       BIGINT NOT NULL,
+	failures        BIGINT NOT NULL,
+	backup_failures BIGINT NOT NULL,
+	enabled_at      BIGINT NOT NULL,
+	codes_salt      BYTEA NOT NULL,
+	codes_total     BIGINT NOT NULL,
+	codes_made_at   BIGINT NOT NULL
 );
 
 -- Backup codes that were not used yet.
@@ -57,14 +58,15 @@ CREATE TABLE logins (
 CREATE INDEX logins_user ON logins (user_id);
 CREATE INDEX logins_expires ON logins (expires_at);
 
--- A link that sets a password, one for each person at most. kind is 'email', or 'operator' or
--- 'invitation' for one that an operator made.
+-- A link that sets a password, one of each kind for a person at most: 'email', or 'operator' or
+-- 'invitation' for one that an operator made, which no stranger's request by email replaces.
 CREATE TABLE resets (
 	token_hash BYTEA NOT NULL PRIMARY KEY,
-	user_id    TEXT NOT NULL UNIQUE REFERENCES users (id) ON DELETE CASCADE,
+	user_id    TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
 	kind       TEXT NOT NULL,
 	created_at BIGINT NOT NULL,
-	expires_at BIGINT NOT NULL
+	expires_at BIGINT NOT NULL,
+	UNIQUE (user_id, kind)
 );
 CREATE INDEX resets_expires ON resets (expires_at);
 

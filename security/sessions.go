@@ -81,6 +81,8 @@ func (h *Handler) end(w http.ResponseWriter, r *http.Request, in *account.Sessio
 		return confirmFirst(w, r, "end_session", pathEnd+"?"+url.Values{"id": {id}}.Encode())
 	case errors.Is(err, account.ErrNotFound):
 		return &web.Error{Status: http.StatusNotFound, Title: "session_gone.title", Message: "session_gone.text", Action: "session_gone.action", ActionURL: pathSessions, Err: err}
+	case errors.Is(err, account.ErrNoSession):
+		return signInAgain(w, r, pathSessions)
 	case err != nil:
 		return err
 	}
@@ -107,6 +109,8 @@ func (h *Handler) endOthers(w http.ResponseWriter, r *http.Request, in *account.
 	switch {
 	case errors.Is(err, account.ErrProofNeeded):
 		return confirmFirst(w, r, "end_others", pathEndOthers)
+	case errors.Is(err, account.ErrNoSession):
+		return signInAgain(w, r, pathSessions)
 	case err != nil:
 		return err
 	case n == 0:
@@ -163,12 +167,18 @@ func (h *Handler) notMe(w http.ResponseWriter, r *http.Request, in *account.Sess
 // secure signs out everywhere else and leads to the change of the password.
 func (h *Handler) secure(w http.ResponseWriter, r *http.Request, in *account.Session) error {
 	_, err := h.Accounts.EndOthers(r.Context(), in, session.Device(r))
-	if errors.Is(err, account.ErrProofNeeded) {
+	switch {
+	case errors.Is(err, account.ErrProofNeeded):
 		return confirmFirst(w, r, "not_me", pathNotMe)
-	}
-	if err != nil {
+	case errors.Is(err, account.ErrNoSession):
+		return signInAgain(w, r, pathNotMe)
+	case err != nil:
 		return err
 	}
-	h.Sessions.Notice(w, "secured", "")
+	notice := "secured"
+	if in.Method == account.MethodGoogle {
+		notice = "secured_google"
+	}
+	h.Sessions.Notice(w, notice, "")
 	return seeOther(w, r, pathSecurity)
 }

@@ -155,7 +155,11 @@ func (h *Handler) download(w http.ResponseWriter, r *http.Request, in *account.S
 		if err == nil {
 			return h.writeCodes(w, in, e)
 		}
-		if !errors.Is(err, account.ErrNoEnrollment) && !errors.Is(err, account.ErrOn) && !errors.Is(err, account.ErrOff) {
+		switch {
+		case errors.Is(err, account.ErrNoEnrollment), errors.Is(err, account.ErrOn), errors.Is(err, account.ErrOff):
+		case purpose == account.PurposeCodes:
+			return h.noCodes(w, r, "", err)
+		default:
 			return h.notSetUp(w, r, "", err)
 		}
 	}

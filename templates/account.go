@@ -45,6 +45,11 @@ type Security struct {
 	Codes   *Codes
 }
 
+// leaves: what is set up for a workspace that waits leads on to it.
+func (p Security) leaves() bool {
+	return p.Enable != nil && p.Enable.To != "" || p.SetUp != nil && p.SetUp.To != "" || p.Codes != nil && p.Codes.To != ""
+}
+
 func (p Security) name() string { return "security" }
 func (p Security) tab() string  { return "security" }
 func (p Security) failed() bool {

@@ -612,3 +612,26 @@ func TestTitles(t *testing.T) {
 		}
 	}
 }
+
+// B1: a browser stops a form that may end at a workspace if the page says that its
+// forms stay here.
+func TestFormsLeave(t *testing.T) {
+	for what, c := range map[string]struct {
+		page Page
+		want bool
+	}{
+		"the tab":              {Security{}, false},
+		"set-up of one's own":  {Security{SetUp: &SetUp{}}, false},
+		"set-up on the way":    {Security{SetUp: &SetUp{To: "/authorize/resume?id=1"}}, true},
+		"before it":            {Security{Enable: &Enable{To: "/authorize/resume?id=1"}}, true},
+		"new codes on the way": {Security{Codes: &Codes{To: "/authorize/resume?id=1"}}, true},
+		"a code":               {Verify{AnyOrigin: true}, true},
+		"a backup code":        {BackupCode{AnyOrigin: true}, true},
+		"a confirmation":       {Confirm{AnyOrigin: true}, true},
+		"a reset":              {Reset{}, false},
+	} {
+		if FormsLeave(c.page) != c.want {
+			t.Errorf("%s: %v", what, !c.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,18 +12,19 @@ import (
 
 // A Mail is an email to a person about their account. Its words stand in the
 // catalogue below "mail." and Kind: subject, title, text and, where there is more
-// to say, more, button and note.
+// to say, more, button, note and end. With _google behind it, a text is the one for
+// people who sign in with Google.
 type Mail struct {
 	Kind    string
 	Name    string         // the person's, or "" for a greeting without
 	Email   string         // where it goes
+	Google  bool           // the person signs in with Google
 	At      time.Time      // when it happened; zero leaves it out
 	Zone    *time.Location // the person's time zone, nil for UTC alone
 	Device  *Device        // where it came from, nil leaves it out
-	How     string         // how it was proved, a key of the catalogue: "how.password"; "" leaves it out
-	Ended   *int           // sessions that ended with it, nil leaves it out
+	How     string         // how it was proved, a key below "mail.how.": "password"; "" leaves it out
+	Ended   *int           // sessions that ended with it, nil leaves them out
 	Left    *int           // backup codes that are left, nil leaves them out
-	Total   int            // backup codes that were made
 	Case    string         // support's case number, or ""
 	Life    time.Duration  // how long the link works
 	URL     string         // where the button leads, the one link; "" leaves it out
@@ -45,15 +47,17 @@ func Product() string { return english().Text["product"] }
 type letterhead struct {
 	*catalogue
 	Subject, Title string
-	Texts          []string // the first begins with the greeting
+	Texts          []string // the greeting first
 	Facts          []fact
 	Button, URL    string
 	Spelled        bool
-	Note, Support  string
+	Note           string
+	Help, Support  string
 	End            string
 }
 
-// A fact is one line of what happened: "When: Thursday, 14:41 (WEST), 13:41 UTC".
+// A fact is one line of what happened: "When: Thursday 24 September 2026, 14:41
+// (WEST), 13:41 UTC".
 type fact struct {
 	Name, Value, Quiet, Second string
 }
@@ -67,31 +71,27 @@ func (m Mail) render(c *catalogue) (Parts, error) {
 	if err := parsed().ExecuteTemplate(&html, "mail", l); err != nil {
 		return Parts{}, fmt.Errorf("mail %s: %w", m.Kind, err)
 	}
-	text, err := l.text()
-	if err != nil {
-		return Parts{}, fmt.Errorf("mail %s: %w", m.Kind, err)
-	}
-	return Parts{Subject: l.Subject, Text: text, HTML: html.String()}, nil
+	return Parts{Subject: l.Subject, Text: l.text(), HTML: html.String()}, nil
 }
 
 // A speaker looks texts up until one is missing.
 type speaker struct {
 	*catalogue
-	values []any
+	values []any // of every text
 	err    error
 }
 
-// say is the text of key, empty after an error.
-func (s *speaker) say(key string) string {
+// say is the text of key, with more values perhaps; empty after an error.
+func (s *speaker) say(key string, values ...any) string {
 	if s.err != nil {
 		return ""
 	}
-	text, err := s.T(key, s.values...)
+	text, err := s.T(key, append(values, s.values...)...)
 	s.err = err
 	return text
 }
 
-// may is say for a text that need not be there.
+// may is say for a text that need not be there: "" then.
 func (s *speaker) may(key string) string {
 	if _, ok := s.Text[key]; !ok {
 		return ""
@@ -104,25 +104,30 @@ func (m Mail) words(c *catalogue) (*letterhead, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &speaker{catalogue: c, values: []any{"name", m.Name, "email", m.Email, "total", m.Total, "life", life}}
+	s := &speaker{catalogue: c, values: []any{"name", m.Name, "email", m.Email, "life", life}}
 	if m.Left != nil {
 		s.values = append(s.values, "left", *m.Left)
 	}
-	key := "mail." + m.Kind
+	// key is that of one of the kind's texts.
+	key := func(text string) string {
+		text = "mail." + m.Kind + "." + text
+		if _, ok := c.Text[text+"_google"]; ok && m.Google {
+			text += "_google"
+		}
+		return text
+	}
 	hello := "mail.hello_nameless"
 	if m.Name != "" {
 		hello = "mail.hello"
 	}
 	l := &letterhead{
-		catalogue: c, Subject: s.say(key + ".subject"), Title: s.say(key + ".title"),
-		Texts: []string{s.say(hello) + " " + s.say(key+".text")},
-		URL:   m.URL, Spelled: m.Spelled, Button: cmp.Or(s.may(key+".button"), s.say("mail.not_me")),
-		Note: s.may(key + ".note"), Support: m.Support, End: s.say("mail.end"),
+		catalogue: c, Subject: s.say(key("subject")), Title: s.say(key("title")), Texts: []string{s.say(hello), s.say(key("text"))}, Facts: m.facts(s),
+		URL: m.URL, Spelled: m.Spelled, Button: cmp.Or(s.may(key("button")), s.say("mail.not_me")), Note: s.may(key("note")),
+		Help: s.say("mail.help"), Support: m.Support, End: cmp.Or(s.may(key("end")), s.say("mail.end")),
 	}
-	if more := s.may(key + ".more"); more != "" {
+	if more := s.may(key("more")); more != "" {
 		l.Texts = append(l.Texts, more)
 	}
-	l.Facts = m.facts(s)
 	return l, s.err
 }
 
@@ -135,25 +140,13 @@ func (m Mail) facts(s *speaker) []fact {
 		out = append(out, m.Device.facts(s)...)
 	}
 	if m.How != "" {
-		out = append(out, fact{Name: s.say("mail.how"), Value: s.say(m.How)})
+		out = append(out, fact{Name: s.say("mail.how"), Value: s.say("mail.how." + m.How)})
 	}
 	if m.Ended != nil {
-		s.values = append(s.values, "n", *m.Ended)
-		key := "mail.sessions"
-		switch *m.Ended {
-		case 0:
-			key = "mail.no_session"
-		case 1:
-			key = "mail.session"
-		}
-		out = append(out, fact{Name: s.say("mail.ended"), Value: s.say(key)})
+		out = append(out, fact{Name: s.say("mail.sessions"), Value: s.number(*m.Ended, "mail.ended", "mail.ended_none")})
 	}
 	if m.Left != nil {
-		f := fact{Name: s.say("mail.codes"), Value: strconv.Itoa(*m.Left)}
-		if m.Total > 0 {
-			f.Value = s.say("mail.codes_of")
-		}
-		out = append(out, f)
+		out = append(out, fact{Name: s.say("mail.codes"), Value: s.number(*m.Left, "mail.left", "mail.left_none")})
 	}
 	if m.Case != "" {
 		out = append(out, fact{Name: s.say("mail.case"), Value: m.Case})
@@ -161,29 +154,44 @@ func (m Mail) facts(s *speaker) []fact {
 	return out
 }
 
+// number is the text of some for n, or that of none.
+func (s *speaker) number(n int, some, none string) string {
+	if n == 0 {
+		return s.say(none)
+	}
+	return s.say(some, "n", n)
+}
+
 // when says the time in the person's zone and in UTC.
 func (m Mail) when(s *speaker) fact {
 	f := fact{Name: s.say("mail.when")}
-	utc := m.At.UTC().Format("15:04")
-	if m.Zone == nil {
-		f.Value, f.Quiet = s.date(m.At.UTC()), "UTC"
+	utc := m.At.UTC()
+	at := utc
+	if m.Zone != nil {
+		at = m.At.In(m.Zone)
+	}
+	zone, _ := at.Zone()
+	f.Value = s.moment("mail.date", at)
+	if zone == "UTC" {
+		f.Quiet = zone
 		return f
 	}
-	at := m.At.In(m.Zone)
-	zone, _ := at.Zone()
-	if strings.ContainsAny(zone, "+-") { // a zone without letters: "-03"
+	if strings.ContainsAny(zone, "+-") { // one without a name: "-03"
 		zone = "UTC" + zone
 	}
-	f.Value, f.Quiet = s.date(at), "("+zone+")"
-	f.Second = utc + " UTC"
+	f.Quiet = "(" + zone + ")"
+	f.Second = s.moment("mail.utc", utc)
+	if utc.Day() != at.Day() {
+		f.Second = s.moment("mail.utc_day", utc)
+	}
 	return f
 }
 
-func (s *speaker) date(t time.Time) string {
-	s.values = append(s.values,
+// moment is the text of key for a time.
+func (s *speaker) moment(key string, t time.Time) string {
+	return s.say(key,
 		"weekday", s.say("weekday."+strconv.Itoa(int(t.Weekday()))), "day", t.Day(), "month", s.say("month."+strconv.Itoa(int(t.Month()))),
 		"year", t.Year(), "time", t.Format("15:04"))
-	return s.say("mail.date")
 }
 
 // facts are what is known of a device.
@@ -203,38 +211,28 @@ func (d *Device) facts(s *speaker) []fact {
 }
 
 // text is the mail for programs that show no HTML.
-func (l *letterhead) text() (string, error) {
-	var b strings.Builder
-	b.WriteString(l.Title + "\n\n")
-	for _, t := range l.Texts {
-		b.WriteString(t + "\n\n")
-	}
+func (l *letterhead) text() string {
+	parts := append([]string{l.Title}, l.Texts...)
+	var facts []string
 	for _, f := range l.Facts {
-		b.WriteString(f.Name + ": " + f.Value)
+		line := f.Name + ": " + f.Value
 		if f.Quiet != "" {
-			b.WriteString(" " + f.Quiet)
+			line += " " + f.Quiet
 		}
 		if f.Second != "" {
-			b.WriteString(", " + f.Second)
+			line += ", " + f.Second
 		}
-		b.WriteString("\n")
+		facts = append(facts, line)
 	}
-	if len(l.Facts) > 0 {
-		b.WriteString("\n")
-	}
+	parts = append(parts, strings.Join(facts, "\n"))
 	if l.URL != "" {
-		b.WriteString(l.Button + ":\n" + l.URL + "\n\n")
+		parts = append(parts, l.Button+":\n"+l.URL)
 	}
-	if l.Note != "" {
-		b.WriteString(l.Note + "\n\n")
-	}
+	parts = append(parts, l.Note)
 	if l.Support != "" {
-		help, err := l.T("support.contact")
-		if err != nil {
-			return "", err
-		}
-		b.WriteString(help + ": " + l.Support + "\n\n")
+		parts = append(parts, l.Help+" "+l.Text["support.contact"]+":\n"+l.Support)
 	}
-	b.WriteString(l.End + "\n")
-	return b.String(), nil
+	parts = append(parts, l.End)
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return strings.Join(parts, "\n\n") + "\n"
 }

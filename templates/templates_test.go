@@ -437,7 +437,7 @@ func TestCatalogue(t *testing.T) {
 	// Named in part by the code, or by handlers for a Message.
 	computed := regexp.MustCompile(`^(claim|error|method|event|how|with|weak|notice|month|month_short|weekday)\.|^field\.((show|hide)\.)?\w*(password|code)$` +
 		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong)$` +
-		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|codes_gone|session_gone)\.|^codes_file\.|^mail\.\w+\.\w+$`)
+		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|codes_gone|session_gone|prove_none)\.|^codes_file\.|^mail\.\w+\.\w+$`)
 	for key, text := range english().Text {
 		one, plural := strings.CutSuffix(key, "s")
 		counted := plural && english().Text[one] != "" // see (*catalogue).count

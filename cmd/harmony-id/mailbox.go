@@ -29,7 +29,7 @@ func mailboxHandler(box *mail.Mailbox, at *url.URL, log *slog.Logger) http.Handl
 				h := w.Header()
 				h.Set("Content-Type", "text/html; charset=utf-8")
 				// The styles of a mail stand in it; nothing else of it acts.
-				h.Set("Content-Security-Policy", "sandbox allow-popups allow-top-navigation-by-user-activation; default-src 'none'; style-src 'unsafe-inline'")
+				h.Set("Content-Security-Policy", "sandbox allow-popups allow-top-navigation-by-user-activation; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 				_, err := w.Write([]byte(m.HTML))
 				return err
 			}
@@ -72,10 +72,6 @@ func showMailbox(w http.ResponseWriter, r *http.Request, box *mail.Mailbox, id s
 // followed.
 func letterLines(text string) (lines []templates.DemoLine) {
 	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimRight(line, "\r")
-		if line == "" {
-			continue
-		}
 		l := templates.DemoLine{Text: line}
 		if strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://") {
 			l.Link = line
