@@ -615,7 +615,7 @@ func TestTitles(t *testing.T) {
 
 // B1: a browser stops a form that may end at a workspace if the page says that its
 // forms stay here.
-func TestFormsLeave(t *testing.T) {
+func TestFormsLeaveForAWorkspace(t *testing.T) {
 	for what, c := range map[string]struct {
 		page Page
 		want bool
