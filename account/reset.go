@@ -22,6 +22,9 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 	if err != nil {
 		return "", 0, err
 	}
+	if anew == present {
+		return "", 0, &WeakError{Code: "same", Reason: "it is the one that you have"}
+	}
 	if err := s.checkNewPassword(anew, in.Email, in.Name); err != nil {
 		return "", 0, err
 	}

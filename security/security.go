@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,27 +156,6 @@ func (h *Handler) noticed(w http.ResponseWriter, r *http.Request, in *account.Se
 func (h *Handler) device(d account.Device) templates.Device {
 	b := device.Parse(d.UserAgent)
 	return templates.Device{Browser: b.Name, OS: b.OS, Kind: b.Kind, Place: h.Places.Lookup(d.Address), Address: d.Address}
-}
-
-// how says in a key of the catalogue how somebody signed in (RFC 8176).
-func how(amr []string) string {
-	first := "password"
-	if slices.Contains(amr, "fed") {
-		first = "google"
-	} else if !slices.Contains(amr, "pwd") {
-		first = ""
-	}
-	second := ""
-	switch {
-	case slices.Contains(amr, "otp"):
-		second = "code"
-	case slices.Contains(amr, "mfa"):
-		second = "backup_code"
-	}
-	if first == "" || second == "" {
-		return first + second
-	}
-	return first + "_" + second
 }
 
 // refusal puts why something was refused into a form, and says with which status

@@ -31,14 +31,14 @@ func (h *Handler) sessionsPage(r *http.Request, in *account.Session) (templates.
 	if err != nil {
 		return p, err
 	}
-	p.This = templates.SessionRow{ID: in.ID, Device: h.device(session.Device(r)), SeenAt: time.Now(), Active: true, SignedInAt: in.CreatedAt, How: how(in.AMR), Workspaces: workspaces[in.ID]}
+	p.This = templates.SessionRow{ID: in.ID, Device: h.device(session.Device(r)), SeenAt: time.Now(), Active: true, SignedInAt: in.CreatedAt, How: templates.How(in.AMR), Workspaces: workspaces[in.ID]}
 	for _, i := range list {
 		if i.ID == in.ID {
 			continue
 		}
 		p.Others = append(p.Others, templates.SessionRow{
 			ID: i.ID, Device: h.device(i.Device), SeenAt: i.SeenAt, Active: time.Since(i.SeenAt) < activeFor,
-			SignedInAt: i.CreatedAt, How: how(i.AMR), Workspaces: workspaces[i.ID],
+			SignedInAt: i.CreatedAt, How: templates.How(i.AMR), Workspaces: workspaces[i.ID],
 		})
 	}
 	p.More = max(0, all-len(list))
@@ -143,7 +143,7 @@ func (h *Handler) activity(w http.ResponseWriter, r *http.Request, in *account.S
 
 func (h *Handler) event(e account.Event) templates.ActivityEvent {
 	out := templates.ActivityEvent{
-		Kind: e.Kind, At: e.At, Device: h.device(e.Device), How: how(e.Detail.AMR), New: e.Detail.New,
+		Kind: e.Kind, At: e.At, Device: h.device(e.Device), How: templates.How(e.Detail.AMR), New: e.Detail.New,
 		Count: max(e.Detail.Left, e.Detail.Ended), Case: e.Detail.Case, Support: e.Actor.Kind != "person",
 	}
 	if e.Kind == account.EventSessionEnded {

@@ -36,7 +36,6 @@ type Security struct {
 	Method    string     // "password" or "google"
 	TwoFactor *TwoFactor // nil: off
 	Password  NewPassword
-	ResetWait int // seconds until another reset email can be asked for, 0: now
 
 	// At most one of these is not nil.
 	Enable  *Enable
@@ -146,7 +145,6 @@ const (
 	Used         = "used"          // a code that was right, and used already
 	Paused       = "paused"        // codes are refused after too many wrong ones
 	NotSaved     = "not_saved"     // "I have saved my backup codes" is not ticked
-	Expired      = "expired"       // what was set up was left open too long
 )
 
 // Why a new password is refused. The catalogue has "weak." and the reason.
@@ -285,9 +283,6 @@ func (p BackupCodeUsed) Few() bool { return p.Left <= fewCodes }
 
 // fewCodes is how many backup codes are few (BC-3).
 const fewCodes = 3
-
-// Plenty reports whether so many codes are left that new ones can wait (BC-3).
-func (p BackupCodeUsed) Plenty() bool { return p.Left > 3 }
 
 func (p BackupCodeUsed) name() string         { return "backup-code-used" }
 func (p BackupCodeUsed) failed() bool         { return false }

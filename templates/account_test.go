@@ -39,7 +39,6 @@ func accountPages() map[string]Page {
 		"security":                       tab,
 		"security, on":                   on,
 		"security, Google":               google,
-		"security, reset email waits":    Security{Account: someone, Method: "password", ResetWait: 42},
 		"verify":                         Verify{Email: "3@4.5", To: "/6"},
 		"verify, Google":                 Verify{Email: "3@4.5", To: "/6", Google: true, AnyOrigin: true},
 		"verify, nowhere to go":          Verify{Email: "3@4.5"},

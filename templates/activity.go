@@ -159,3 +159,28 @@ func (v *view) EventIcon(e ActivityEvent) string {
 	}
 	return "info"
 }
+
+// How says in a key of the catalogue below "how." how somebody proved who they are,
+// given the authentication method references (RFC 8176): "password_code".
+func How(amr []string) string {
+	first, second := "", ""
+	switch {
+	case slices.Contains(amr, "fed"):
+		first = "google"
+	case slices.Contains(amr, "pwd"):
+		first = "password"
+	}
+	switch {
+	case slices.Contains(amr, "otp"):
+		second = "code"
+	case slices.Contains(amr, "mfa"):
+		second = "backup_code"
+	}
+	switch {
+	case first == "" && second == "":
+		return "unknown"
+	case first == "" || second == "":
+		return first + second
+	}
+	return first + "_" + second
+}

@@ -321,7 +321,7 @@ func TestACC03_NewPasswords(t *testing.T) {
 		b := w.newBrowser()
 		b.signIn(adaEmail, adaPassword)
 		for _, c := range []struct{ password, says string }{
-			{"seven77", "at least 12 characters"}, {"password1234", "breach"}, {"harmony2026!!", "your name"}, {"ada@example.com", "email address"},
+			{"seven77", "at least 12 characters"}, {"password1234", "breach"}, {"harmony2026!!", "your name"}, {"ada@example.com", "email address"}, {adaPassword, "the one that you have"},
 			{strings.Repeat("x", 257), "at most 256 characters"},
 		} {
 			w.exec(`DELETE FROM throttles`)
