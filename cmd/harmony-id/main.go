@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	_ "time/tzdata" // mails tell the time where their reader is, on every machine
 
 	"github.com/alecthomas/kong"
 
