@@ -123,7 +123,7 @@ func TestFP3_OneLinkOfAKind(t *testing.T) {
 		last := w.newBrowser()
 		last.get(strings.TrimPrefix(links[len(links)-1], issuer)).want(http.StatusOK, "/login/reset")
 		b := w.newBrowser()
-		b.get("/login/reset?token=" + support).want(http.StatusOK, "/login/reset")
+		b.get("/login/reset?token="+support).want(http.StatusOK, "/login/reset")
 		time.Sleep(31 * time.Minute) // its page is good for as long as it is
 		b.setPassword(newPassword).want(http.StatusOK, "/login")
 		// Whatever else was asked for is over.
