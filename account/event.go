@@ -59,6 +59,9 @@ const (
 	EventSessionsEnded    = "sessions_ended"
 	EventInvited          = "invited"
 	EventUnthrottled      = "unthrottled"
+	EventEmailChanged     = "email_changed"   // at Google
+	EventMethodGoogle     = "method_google"   // by an operator
+	EventMethodPassword   = "method_password" // by an operator
 )
 
 // codeFailedTold is the wrong code in a row of which the person is told: their
@@ -76,7 +79,8 @@ func (e *Event) told() bool {
 	case EventSessionEnded, EventSessionsEnded:
 		return e.Actor.Kind == "operator"
 	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventResetRequested, EventResetLinkMade,
-		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed:
+		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
+		EventEmailChanged, EventMethodGoogle, EventMethodPassword:
 		return true
 	}
 	return false
@@ -122,7 +126,7 @@ const ActivityAge = 90 * 24 * time.Hour
 var activityKinds = []string{
 	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventCodesPaused, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, "user_created", "user_disabled", "user_enabled",
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, "user_created", "user_disabled", "user_enabled",
 }
 
 // Activity returns up to most events of a person, the newest first, from before

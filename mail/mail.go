@@ -72,6 +72,7 @@ var kinds = []string{
 	account.EventSignedIn, account.EventCodeFailed, account.EventCodesPaused, account.EventResetRequested, account.EventPasswordChanged,
 	account.EventPasswordReset, account.EventTwoFactorEnabled, account.EventTwoFactorOff, account.EventCodeUsed, account.EventCodesMade,
 	account.EventSessionEnded, account.EventSessionsEnded, account.EventTwoFactorReset, account.EventResetLinkMade,
+	account.EventEmailChanged, account.EventMethodGoogle, account.EventMethodPassword,
 }
 
 // few is how many backup codes are so few that the mail says so.
@@ -105,7 +106,7 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 			break
 		}
 		m.URL = cfg.Issuer.JoinPath("/login/reset").String() + "?" + url.Values{"token": {l.Token}}.Encode()
-	case account.EventPasswordChanged, account.EventPasswordReset, account.EventTwoFactorReset:
+	case account.EventPasswordChanged, account.EventPasswordReset, account.EventTwoFactorReset, account.EventMethodGoogle, account.EventMethodPassword:
 		m.Ended = &d.Ended
 	case account.EventTwoFactorEnabled:
 		m.Total = d.Total
