@@ -36,6 +36,8 @@ var (
 	// ErrNoAccount means that nobody has an account by this identity and that none
 	// is made.
 	ErrNoAccount = errors.New("no account, and accounts are not made at sign-in")
+	// ErrNoIdentity means that what came from Google says of nobody who it is.
+	ErrNoIdentity = errors.New("an identity without a subject that can be one")
 	// ErrNoFlow means that no round trip to Google waits here: it was finished
 	// before, begun in another browser, or is too old.
 	ErrNoFlow = errors.New("no round trip to Google waits in this browser")
@@ -121,15 +123,19 @@ func (s *Store) TakeGoogle(ctx context.Context, state, browser string) (*GoogleF
 // maxSubject bounds the length of a subject (OIDC Core 2).
 const maxSubject = 255
 
+func isSubject(s string) bool {
+	return s != "" && len(s) <= maxSubject && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
+}
+
 // CheckGoogle is the first factor of who signs in with Google: the account of this
 // identity, and of no other, whatever the address. If there is none it is made, for
 // good as a Google account, unless signUp is false. An address that changed at
 // Google changes here if Google vouches for it and nobody else has it. Its errors
-// are ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount and ErrWrong (a
-// disabled account).
+// are ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount, ErrNoIdentity and
+// ErrWrong (a disabled account).
 func (s *Store) CheckGoogle(ctx context.Context, id Identity, signUp bool, d Device) (*Login, error) {
-	if id.Issuer == "" || id.Subject == "" || len(id.Subject) > maxSubject || strings.ContainsFunc(id.Subject, unprintable) || !utf8.ValidString(id.Subject) {
-		return nil, fmt.Errorf("identity of %q without a subject", id.Issuer)
+	if id.Issuer == "" || !isSubject(id.Subject) {
+		return nil, ErrNoIdentity
 	}
 	l, email, err := s.googleAccount(ctx, id)
 	if err == nil && l == nil {
@@ -193,6 +199,7 @@ func (s *Store) newGoogleAccount(ctx context.Context, id Identity, signUp bool, 
 	name := id.Name
 	if CheckName("name", name) != nil {
 		name, _, _ = strings.Cut(email, "@")
+		name = string([]rune(name)[:min(len([]rune(name)), maxName)])
 	}
 	_, err = s.CreateUser(ctx, NewUser{Email: email, EmailVerified: true, Name: name, Method: MethodGoogle, Google: &id, Device: d}, person)
 	return err
@@ -225,8 +232,12 @@ func (s *Store) follow(ctx context.Context, userID, old string, id Identity, d D
 
 // ProveGoogle is a fresh proof of the person of a session by a round trip to
 // Google: it has to have come back with the very identity of the account. The
-// session goes on under a new token. Its errors are ErrOtherGoogle and ErrNoSession.
+// session goes on under a new token. Its errors are ErrOtherGoogle, ErrNoIdentity and
+// ErrNoSession.
 func (s *Store) ProveGoogle(ctx context.Context, in *Session, id Identity, d Device) (token string, err error) {
+	if !isSubject(id.Subject) {
+		return "", ErrNoIdentity
+	}
 	var one int64
 	err = s.db.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 AND method = 'google' AND google_issuer = $2 AND google_subject = $3`, in.UserID, id.Issuer, id.Subject).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -253,7 +264,7 @@ func (s *Store) LinkGoogle(ctx context.Context, userID, issuer, subject, number 
 	if err := CheckCase(number); err != nil {
 		return err
 	}
-	if subject == "" || len(subject) > maxSubject || !utf8.ValidString(subject) || strings.ContainsFunc(subject, unprintable) {
+	if !isSubject(subject) {
 		return &InvalidError{"sub", "is not a subject as Google's ID tokens have it"}
 	}
 	return s.switchMethod(ctx, userID, MethodGoogle, &issuer, &subject, number, by)

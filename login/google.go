@@ -67,8 +67,22 @@ type Google struct {
 	client *http.Client
 
 	mu       sync.Mutex
-	provider *oidc.Provider
-	fetched  time.Time
+	provider *provider // the last that was fetched, nil before
+	fetching *fetching // under way, nil if none is
+}
+
+// A provider is the issuer as its metadata has it.
+type provider struct {
+	*oidc.Provider
+	config *oauth2.Config // remembers how the token endpoint wants the secret
+	at     time.Time
+}
+
+// fetching is a fetch of metadata that many may wait for.
+type fetching struct {
+	done chan struct{}
+	p    *provider
+	err  error
 }
 
 // NewGoogle returns the way to the issuer of the configuration. It asks nothing of
@@ -126,7 +140,10 @@ func (g *guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isKeys && res.StatusCode == http.StatusOK {
+	if res.StatusCode != http.StatusOK && r.Method == http.MethodGet {
+		body = nil // it would end up in the log, and may repeat a token
+	}
+	if isKeys && res.StatusCode == http.StatusOK && json.Valid(body) {
 		g.mu.Lock()
 		g.keys[r.URL.String()] = &answer{body, time.Now()}
 		g.mu.Unlock()
@@ -143,27 +160,48 @@ func respond(r *http.Request, body []byte) *http.Response {
 	}
 }
 
-// discover returns the issuer's metadata, from memory while that is fresh. What is
-// old serves on if Google does not answer.
-func (g *Google) discover(ctx context.Context) (*oidc.Provider, error) {
+// discover returns the issuer's metadata, from memory if it is there. What is old
+// serves on while it is asked for again, and nobody asks while another does: a
+// Google that hangs must not have people queue up.
+func (g *Google) discover(ctx context.Context) (*provider, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.provider != nil && time.Since(g.fetched) < metadataFor {
-		return g.provider, nil
+	p, f := g.provider, g.fetching
+	if f == nil && (p == nil || time.Since(p.at) >= metadataFor) {
+		f = &fetching{done: make(chan struct{})}
+		g.fetching = f
+		go g.fetch(f)
 	}
-	// The provider keeps this context for its keys: it must not end with the request.
-	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), g.client), g.cfg.Issuer)
+	g.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	select {
+	case <-f.done:
+		return f.p, f.err
+	case <-ctx.Done():
+		return nil, failed("metadata", ctx.Err())
+	}
+}
+
+// fetch gets the metadata. It does not end with the request that asked for it.
+func (g *Google) fetch(f *fetching) {
+	p, err := oidc.NewProvider(oidc.ClientContext(context.Background(), g.client), g.cfg.Issuer)
 	if err == nil {
 		err = g.checkMetadata(p)
 	}
 	if err != nil {
-		if g.provider != nil {
-			return g.provider, nil
-		}
-		return nil, fmt.Errorf("%w: metadata: %w", errGoogle, err)
+		f.err = failed("metadata", err)
+	} else {
+		f.p = &provider{Provider: p, at: time.Now(), config: &oauth2.Config{
+			ClientID: g.cfg.ClientID, ClientSecret: g.cfg.Secret, Endpoint: p.Endpoint(), RedirectURL: g.cfg.RedirectURL, Scopes: []string{oidc.ScopeOpenID, "email", "profile"},
+		}}
 	}
-	g.provider, g.fetched = p, time.Now()
-	return p, nil
+	g.mu.Lock()
+	if g.fetching = nil; f.p != nil {
+		g.provider = f.p
+	}
+	g.mu.Unlock()
+	close(f.done)
 }
 
 // checkMetadata refuses endpoints that people or secrets must not be sent to: they
@@ -179,7 +217,11 @@ func (g *Google) checkMetadata(p *oidc.Provider) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range []string{p.Endpoint().AuthURL, p.Endpoint().TokenURL, m.JWKS} {
+	endpoints := []string{p.Endpoint().AuthURL, p.Endpoint().TokenURL, m.JWKS}
+	if p.UserInfoEndpoint() != "" {
+		endpoints = append(endpoints, p.UserInfoEndpoint())
+	}
+	for _, s := range endpoints {
 		u, err := url.Parse(s)
 		if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || issuer.Scheme != "http" || u.Host != issuer.Host) {
 			return fmt.Errorf("endpoint %q cannot be used", s)
@@ -192,13 +234,11 @@ func (g *Google) checkMetadata(p *oidc.Provider) error {
 	return nil
 }
 
-func (g *Google) config(p *oidc.Provider) *oauth2.Config {
-	return &oauth2.Config{ClientID: g.cfg.ClientID, ClientSecret: g.cfg.Secret, Endpoint: p.Endpoint(), RedirectURL: g.cfg.RedirectURL, Scopes: []string{oidc.ScopeOpenID, "email", "profile"}}
-}
-
 // leave is Google's page for a round trip: code flow with PKCE, state and nonce
 // (RFC 9700 2.1.1). hint is the address that is expected, or "".
 func (g *Google) leave(ctx context.Context, f *account.GoogleFlow, hint string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, googleTimeout)
+	defer cancel()
 	p, err := g.discover(ctx)
 	if err != nil {
 		return "", err
@@ -210,7 +250,7 @@ func (g *Google) leave(ctx context.Context, f *account.GoogleFlow, hint string) 
 	if len(g.cfg.Domains) == 1 { // a wish; what counts is the claim
 		options = append(options, oauth2.SetAuthURLParam("hd", g.cfg.Domains[0]))
 	}
-	return g.config(p).AuthCodeURL(f.State, options...), nil
+	return p.config.AuthCodeURL(f.State, options...), nil
 }
 
 // googleClaims are those of the ID token and of userinfo that count. email_verified
@@ -219,7 +259,6 @@ type googleClaims struct {
 	Subject  string          `json:"sub"`
 	Nonce    string          `json:"nonce"`
 	AZP      string          `json:"azp"`
-	IssuedAt int64           `json:"iat"`
 	Email    string          `json:"email"`
 	Verified json.RawMessage `json:"email_verified"`
 	Name     string          `json:"name"`
@@ -236,30 +275,31 @@ var errDomain = errors.New("not of a domain that may sign in")
 // arrive redeems a code and checks what came for it: signature, issuer, audience
 // and life by the library, and the rest here (OIDC Core 3.1.3.7).
 func (g *Google) arrive(ctx context.Context, f *account.GoogleFlow, code string) (*account.Identity, error) {
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, g.client), googleTimeout) // for all of it
+	defer cancel()
 	p, err := g.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx = oidc.ClientContext(ctx, g.client)
-	token, err := g.config(p).Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
+	token, err := p.config.Exchange(ctx, code, oauth2.VerifierOption(f.Verifier))
 	if err != nil {
-		return nil, fmt.Errorf("%w: code: %w", errGoogle, withoutBody(err))
+		return nil, failed("code", withoutBody(err))
 	}
 	raw, _ := token.Extra("id_token").(string)
 	verified, err := p.Verifier(&oidc.Config{ClientID: g.cfg.ClientID, SupportedSigningAlgs: []string{oidc.RS256, oidc.ES256, oidc.PS256, oidc.EdDSA}}).Verify(ctx, raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: ID token: %w", errGoogle, err)
+		return nil, failed("ID token", err)
 	}
 	var c googleClaims
 	if err := verified.Claims(&c); err != nil {
-		return nil, fmt.Errorf("%w: ID token: %w", errGoogle, err)
+		return nil, failed("ID token", err)
 	}
 	switch now := time.Now(); {
 	case subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(f.Nonce)) != 1:
 		return nil, fmt.Errorf("%w: the nonce is another sign-in's", errGoogle)
 	case c.AZP != "" && c.AZP != g.cfg.ClientID, len(verified.Audience) > 1 && c.AZP == "":
 		return nil, fmt.Errorf("%w: the ID token is for another party", errGoogle)
-	case c.IssuedAt == 0 || time.Unix(c.IssuedAt, 0).After(now.Add(maxClockSkew)):
+	case verified.IssuedAt.IsZero(), verified.IssuedAt.After(now.Add(maxClockSkew)):
 		return nil, fmt.Errorf("%w: the ID token is not issued yet", errGoogle)
 	}
 	if c.Email == "" && p.UserInfoEndpoint() != "" {
@@ -270,22 +310,23 @@ func (g *Google) arrive(ctx context.Context, f *account.GoogleFlow, code string)
 	if len(g.cfg.Domains) > 0 && !slices.Contains(g.cfg.Domains, strings.ToLower(c.Domain)) {
 		return nil, errDomain
 	}
-	return &account.Identity{Issuer: verified.Issuer, Subject: verified.Subject, Email: c.Email, EmailVerified: c.verified(), Name: c.Name}, nil
+	// The issuer as it is configured: Google's tokens may name it without https://.
+	return &account.Identity{Issuer: g.cfg.Issuer, Subject: verified.Subject, Email: c.Email, EmailVerified: c.verified(), Name: c.Name}, nil
 }
 
 // ask gets the claims of userinfo from a provider whose ID tokens have only who it
 // is (OIDC Core 5.3.2: the subject has to be the same).
-func (g *Google) ask(ctx context.Context, p *oidc.Provider, token *oauth2.Token, c *googleClaims) error {
+func (g *Google) ask(ctx context.Context, p *provider, token *oauth2.Token, c *googleClaims) error {
 	info, err := p.UserInfo(ctx, oauth2.StaticTokenSource(token))
 	if err != nil {
-		return fmt.Errorf("%w: userinfo: %w", errGoogle, err)
+		return failed("userinfo", err)
 	}
 	if info.Subject != c.Subject {
 		return fmt.Errorf("%w: userinfo is about somebody else", errGoogle)
 	}
 	var more googleClaims
 	if err := info.Claims(&more); err != nil {
-		return fmt.Errorf("%w: userinfo: %w", errGoogle, err)
+		return failed("userinfo", err)
 	}
 	c.Email, c.Verified, c.Name, c.Domain = more.Email, more.Verified, more.Name, more.Domain
 	return nil
@@ -299,9 +340,15 @@ func withoutBody(err error) error {
 	return err
 }
 
-// printable is a code of the protocol as it may stand in a log.
+// failed is an error of Google's that says as much of what Google said as may
+// stand in a log.
+func failed(at string, err error) error {
+	return fmt.Errorf("%w: %s: %s", errGoogle, at, printable(err.Error()))
+}
+
+// printable is what Google said as it may stand in a log.
 func printable(s string) string {
-	const most = 60
+	const most = 300
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
@@ -420,6 +467,8 @@ func (h *Handler) googleRefused(w http.ResponseWriter, r *http.Request, f *accou
 		notice = "google_other"
 	case errors.Is(err, account.ErrNoAccount), errors.Is(err, account.ErrWrong):
 		notice = "google_no_account"
+	case errors.Is(err, account.ErrNoIdentity):
+		return googleFailed(err, f.To)
 	default:
 		return err
 	}
@@ -449,6 +498,8 @@ func (h *Handler) googleConfirmed(w http.ResponseWriter, r *http.Request, f *acc
 	case errors.Is(err, account.ErrNoSession):
 		http.Redirect(w, r, withTo("/login", f.To), http.StatusSeeOther)
 		return nil
+	case errors.Is(err, account.ErrNoIdentity):
+		return googleFailed(err, f.To)
 	case err != nil:
 		return err
 	}

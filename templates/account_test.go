@@ -138,6 +138,7 @@ func accountPages() map[string]Page {
 			pages["confirm with "+with+" "+e] = Confirm{Name: "1 2", Email: "3@4.5", For: "codes", With: with, Others: others, To: "/6", CancelURL: "/7", OtherURL: "/8", Error: e, Wait: 42}
 		}
 	}
+	pages["confirm with Google"] = Confirm{Name: "1 2", Email: "3@4.5", For: "enable", With: "google", To: "/6", CancelURL: "/7", OtherURL: "/8"}
 	for _, what := range []string{"enable", "disable", "codes", "end_session", "end_others", "workspace", "not_me", "", "unheard-of"} {
 		pages["confirm for "+what] = Confirm{Email: "3@4.5", For: what, Workspace: "9", With: "code", To: "/6"}
 	}
@@ -185,7 +186,7 @@ func eventKinds() []string {
 	return []string{
 		"signed_in", "signed_in_again", "signed_out", "code_failed", "codes_paused", "password_changed", "password_reset", "password_reset_requested",
 		"reset_link_made", "two_factor_enabled", "two_factor_disabled", "two_factor_reset", "backup_codes_made", "backup_code_used", "session_ended",
-		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled",
+		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled", "email_changed", "method_google", "method_password",
 	}
 }
 
@@ -507,6 +508,7 @@ func TestEvents(t *testing.T) {
 		{ActivityEvent{Kind: "signed_in_again", How: "code"}, "Confirmed it was you with code"},
 		{ActivityEvent{Kind: "signed_in_again"}, "Confirmed it was you"},
 		{ActivityEvent{Kind: "code_failed", How: "password"}, "Right password, but the code was wrong"},
+		{ActivityEvent{Kind: "method_google", Support: true, Case: "4711"}, "Harmony support switched your sign-in to Google"},
 		{ActivityEvent{Kind: "code_failed", How: "google"}, "Google confirmed it was you, but the code was wrong"},
 		{ActivityEvent{Kind: "backup_code_used", Count: 8}, "Used a backup code. 8 left"},
 		{ActivityEvent{Kind: "backup_code_used"}, "Used a backup code. None left"},
