@@ -258,8 +258,8 @@ func (s *Store) ProveGoogle(ctx context.Context, in *Session, id Identity, d Dev
 }
 
 // LinkGoogle has a person sign in with Google from now on: the password, its links
-// and every session end. Its errors are *InvalidError, ErrNotFound and
-// ErrEmailTaken (the identity belongs to another account).
+// and every session end. Its errors are *InvalidError (among them that the identity
+// belongs to another account) and ErrNotFound.
 func (s *Store) LinkGoogle(ctx context.Context, userID, issuer, subject, number string, by Actor) error {
 	if err := CheckCase(number); err != nil {
 		return err
@@ -309,7 +309,7 @@ func (s *Store) switchMethod(ctx context.Context, userID string, to Method, issu
 		return Record(ctx, tx, e)
 	})
 	if db.IsConflict(err, "users", "google_issuer,google_subject") {
-		return ErrEmailTaken
+		return &InvalidError{"sub", "belongs to another account"}
 	}
 	return s.acted("switching how a person signs in", err)
 }

@@ -115,6 +115,9 @@ func (s googleSettings) config(p *program) (*login.GoogleConfig, error) {
 			cfg.Domains = append(cfg.Domains, d)
 		}
 	}
+	if len(s.GoogleDomains) > 0 && len(cfg.Domains) == 0 || slices.ContainsFunc(cfg.Domains, func(d string) bool { return strings.ContainsAny(d, "@ */") }) {
+		return nil, usagef("%s: %q are not domains: write them as example.com,example.org", p.settings.origin("google-domains"), s.GoogleDomains)
+	}
 	return cfg, nil
 }
 
