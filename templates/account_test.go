@@ -480,6 +480,8 @@ func TestProblems(t *testing.T) {
 		{Confirm{With: "code", For: "workspace", Workspace: "Acme"}, []string{"Acme asks"}},
 		{Confirm{With: "code", For: "end_session", Others: []string{"backup_code"}, To: "/x?id=1"}, []string{`href="/login/confirm?for=end_session&amp;with=backup_code&amp;to=%2fx%3fid%3d1"`}},
 		{SignIn{Notice: "password_reset"}, []string{"Password changed. Sign in with the new one.", `class="notice good" role="status"`}},
+		{SignIn{Notice: "google_cancelled"}, []string{"Google sign-in was cancelled.", `class="notice" role="status"`}},
+		{SignIn{Notice: "google_unverified"}, []string{"Google hasn’t verified that email address.", `class="notice warn" role="status"`}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "1"}}, []string{"You signed out 1 other session."}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "4"}}, []string{"You signed out 4 other sessions."}},
 		{BackupCodeUsed{Left: 7, Total: 10}, []string{"You used a backup code. 7 left.", `aria-label="7 of 10 backup codes left"`}},
