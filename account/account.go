@@ -40,6 +40,7 @@ type Store struct {
 	totp      *secret.Box
 	pending   *secret.Box // what is shown and not confirmed yet
 	addresses *secret.Box // of people who are yet to be looked up
+	flows     *secret.Box
 	hasher    *hasher
 	cfg       Config
 	letters   chan struct{}
@@ -55,6 +56,7 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1)}
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
+		s.flows = ring.Box("google flow")
 	}
 	return s
 }
@@ -165,6 +167,7 @@ func (s *Store) Clean(ctx context.Context) error {
 		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2)`, now},
 		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 	} {
 		for {

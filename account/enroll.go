@@ -313,7 +313,7 @@ func (s *Store) acted(doing string, err error) error {
 		return nil
 	}
 	for _, ours := range []error{
-		ErrWrong, ErrUsed, ErrPaused, ErrOn, ErrOff, ErrNoEnrollment, ErrProofNeeded, ErrNoSession, ErrNoLogin, ErrNoLink, ErrNotFound, ErrGoogle, ErrEmailTaken,
+		ErrWrong, ErrUsed, ErrPaused, ErrOn, ErrOff, ErrNoEnrollment, ErrProofNeeded, ErrNoSession, ErrNoLogin, ErrNoLink, ErrNotFound, ErrGoogle, ErrEmailTaken, ErrOtherGoogle,
 	} {
 		if errors.Is(err, ours) {
 			return ours

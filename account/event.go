@@ -61,6 +61,9 @@ const (
 	EventSessionsEnded    = "sessions_ended"
 	EventInvited          = "invited"
 	EventUnthrottled      = "unthrottled"
+	EventEmailChanged     = "email_changed"   // at Google
+	EventMethodGoogle     = "method_google"   // by an operator
+	EventMethodPassword   = "method_password" // by an operator
 )
 
 // codeFailedTold is the wrong code in a row of which the person is told: their
@@ -78,7 +81,8 @@ func (e *Event) told() bool {
 	case EventSessionEnded, EventSessionsEnded:
 		return e.Actor.Kind == "operator"
 	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventResetRequested, EventResetLinkMade,
-		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed:
+		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
+		EventEmailChanged, EventMethodGoogle, EventMethodPassword:
 		return true
 	}
 	return false
@@ -124,7 +128,7 @@ const ActivityAge = 90 * 24 * time.Hour
 var activityKinds = []string{
 	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventConfirmFailed, EventCodesPaused, EventPasswordSet, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, "user_created", "user_disabled", "user_enabled",
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, "user_created", "user_disabled", "user_enabled",
 }
 
 // Activity returns up to most events of a person, the newest first, from before

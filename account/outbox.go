@@ -135,6 +135,9 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 		ID: e.ID, Kind: e.Kind, At: e.At, Email: u.Email, Name: u.Name, Zone: u.Claims.Zoneinfo, Method: u.Method,
 		Device: e.Device, Actor: e.Actor, Detail: e.Detail, Tries: tries - 1,
 	}
+	if e.Kind == EventEmailChanged { // to the address that it was
+		l.Email = e.Detail.Other
+	}
 	if e.Kind == EventResetRequested {
 		switch over, err := overtaken(ctx, tx, e, u.ID, now); {
 		case err != nil:

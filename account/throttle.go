@@ -46,6 +46,8 @@ const (
 	codesPerBrowser = 5
 	codesPerAccount = 5
 	setUpsPerPerson = 20
+
+	googlePerNetwork = 200 // round trips to Google from one network
 )
 
 // The lanes of password resets. An address that has had its share gets the same

@@ -121,8 +121,10 @@ type NewUser struct {
 	EmailVerified bool
 	Name          string
 	Claims        Claims
-	Method        Method // "" is MethodPassword
-	Password      string // of a person who signs in with one
+	Method        Method    // "" is MethodPassword
+	Password      string    // of a person who signs in with one
+	Google        *Identity // who a person is who signs in with Google; its issuer and subject
+	Device        Device    // where it was asked for
 }
 
 // The longest values that are kept.
@@ -184,8 +186,12 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 	var hash *string
 	var changed *int64
 	now := time.Now()
-	if n.Method == MethodGoogle && n.Password != "" {
+	var issuer, subject *string
+	switch {
+	case n.Method == MethodGoogle && n.Password != "":
 		return nil, &InvalidError{"password", "is not for people who sign in with Google"}
+	case n.Method == MethodGoogle && n.Google != nil:
+		issuer, subject = &n.Google.Issuer, &n.Google.Subject
 	}
 	if n.Password != "" {
 		if err := s.checkNewPassword(n.Password, email, n.Name); err != nil {
@@ -208,14 +214,14 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 	}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `
-			INSERT INTO users (id, email, email_verified, name, claims, method, password_hash, password_changed_at, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`,
-			u.ID, email, flag(n.EmailVerified), n.Name, string(claims), string(u.Method), hash, changed, db.Micros(now)); err != nil {
+			INSERT INTO users (id, email, email_verified, name, claims, method, password_hash, password_changed_at, created_at, updated_at, google_issuer, google_subject)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)`,
+			u.ID, email, flag(n.EmailVerified), n.Name, string(claims), string(u.Method), hash, changed, db.Micros(now), issuer, subject); err != nil {
 			return err
 		}
-		return Record(ctx, tx, Event{Kind: "user_created", UserID: u.ID, Actor: by})
+		return Record(ctx, tx, Event{Kind: "user_created", UserID: u.ID, Actor: by, Device: n.Device})
 	})
-	if db.IsConflict(err, "users", "email") {
+	if db.IsConflict(err, "users", "email") || db.IsConflict(err, "users", "google_issuer,google_subject") {
 		return nil, ErrEmailTaken
 	}
 	if err != nil {

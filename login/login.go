@@ -43,6 +43,8 @@ type Handler struct {
 	// (nil: none), nil if nothing does. An error (a request that is over, or
 	// another browser's) has a page of its own.
 	Pending func(r *http.Request, to string, in *account.Session) (*Pending, error)
+	// Google is the way to Google; nil: nobody signs in that way.
+	Google *Google
 	// PasswordMinLength is the least number of characters of a new password.
 	PasswordMinLength int
 }
@@ -65,6 +67,10 @@ func (h *Handler) Routes(r *mux.Router) {
 	r.Handle(pathConfirm, h.Sessions.Require(h.confirmPage)).Methods("GET", "HEAD")
 	r.Handle(pathConfirm, h.Sessions.Require(h.confirm)).Methods("POST")
 	r.Handle(pathCodeUsed, h.Sessions.Require(h.codeUsed)).Methods("GET", "HEAD")
+	if h.Google != nil {
+		r.Handle(pathGoogle, web.HandlerFunc(h.google)).Methods("GET", "HEAD")
+		r.Handle(pathGoogleBack, web.HandlerFunc(h.googleCallback)).Methods("GET")
+	}
 	r.Handle(pathRecovery, web.HandlerFunc(h.recovery)).Methods("GET", "HEAD")
 }
 
@@ -77,6 +83,8 @@ const (
 	pathForgot     = "/login/forgot"
 	pathReset      = "/login/reset"
 	pathConfirm    = "/login/confirm"
+	pathGoogle     = "/login/google"
+	pathGoogleBack = "/login/google/callback"
 )
 
 // page shows the form, or leads on who is signed in already (SI-11).
@@ -101,11 +109,14 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
 	}
-	p := form(to, pending)
+	p := h.form(to, pending)
 	if in != nil && !another {
 		fix(&p, in)
 	}
-	p.Notice, _ = h.Sessions.TakeNotice(w, r)
+	var value string
+	if p.Notice, value = h.Sessions.TakeNotice(w, r); p.Notice == "google_password" {
+		p.Email = value
+	}
 	return web.Show(w, r, http.StatusOK, p)
 }
 
@@ -144,7 +155,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 	if gone != nil {
 		pending = nil // they can still sign in; the page they go on to will tell
 	}
-	p := form(to, pending)
+	p := h.form(to, pending)
 	p.Email = r.PostForm.Get("email")
 	if in != nil && pending != nil && pending.Again && in.Email == p.Email {
 		fix(&p, in)
@@ -203,8 +214,11 @@ func (h *Handler) note(r *http.Request, email string, err error) {
 
 // form is the empty form. One that can end at a workspace says so to the
 // browser: Chromium follows a post's redirects with the page's form-action.
-func form(to string, pending *Pending) templates.SignIn {
+func (h *Handler) form(to string, pending *Pending) templates.SignIn {
 	p := templates.SignIn{To: to}
+	if h.Google != nil {
+		p.GoogleURL = withTo(pathGoogle, to)
+	}
 	if pending != nil {
 		p.Workspace, p.Email, p.AnyOrigin = pending.Workspace, pending.LoginHint, true
 	}
@@ -221,7 +235,7 @@ func local(to string) string {
 
 // fix makes it the form of the person whose session it is.
 func fix(p *templates.SignIn, in *account.Session) {
-	p.Fixed, p.Name, p.Email = true, in.Name, in.Email
+	p.Fixed, p.Name, p.Email, p.Google = true, in.Name, in.Email, in.Method == account.MethodGoogle
 	p.OtherURL = "/login?" + url.Values{"to": {p.To}, "another": {"1"}}.Encode()
 }
 

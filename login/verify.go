@@ -145,6 +145,7 @@ const (
 	withPassword   = "password"
 	withCode       = "code"
 	withBackupCode = "backup_code"
+	withGoogle     = "google" // no field: a round trip
 )
 
 // purposes are what a proof is asked for, and whether it has to be a second
@@ -159,12 +160,15 @@ var purposes = map[string]struct {
 }
 
 // proofs are those that would do for a purpose.
-func proofs(in *account.Session, second bool) (with []string) {
+func (h *Handler) proofs(in *account.Session, second bool) (with []string) {
 	if in.Method == account.MethodPassword && !(second && in.TwoFactor) {
 		with = append(with, withPassword)
 	}
 	if in.TwoFactor {
 		with = append(with, withCode, withBackupCode)
+	}
+	if in.Method == account.MethodGoogle && !in.TwoFactor && h.Google != nil {
+		with = append(with, withGoogle)
 	}
 	return with
 }
@@ -186,7 +190,7 @@ func (h *Handler) confirmForm(r *http.Request, in *account.Session, q url.Values
 	if pending != nil {
 		p.Workspace, p.AnyOrigin = pending.Workspace, true
 	}
-	all := proofs(in, purpose.second)
+	all := h.proofs(in, purpose.second)
 	switch {
 	case purpose.second && !in.TwoFactor, len(all) == 0 && in.Fresh():
 		return p, false, nil
@@ -230,6 +234,9 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request, in *account.Se
 		return nil
 	}
 	switch p.With {
+	case withGoogle:
+		http.Redirect(w, r, pathGoogle+"?"+url.Values{"confirm": {"1"}, "to": {p.To}}.Encode(), http.StatusSeeOther)
+		return nil
 	case withPassword:
 		err = h.Sessions.Prove(w, r, in, r.PostForm.Get("password"), nil)
 	default:

@@ -18,14 +18,16 @@ type Manager struct {
 	accounts *account.Store
 	secure   bool
 	max      time.Duration
+	prefix   string
 }
 
 // New returns a Manager for the provider at issuer. Over https every cookie is
 // Secure and its name begins with __Host- (ASVS 3.3.1, 3.3.3); plain http, which
 // only loopback may have, cannot carry such cookies. max is how long a browser
-// keeps the session's cookie.
-func New(accounts *account.Store, issuer *url.URL, max time.Duration) *Manager {
-	return &Manager{accounts: accounts, secure: issuer.Scheme == "https", max: max}
+// keeps the session's cookie. prefix sets the cookies' names apart from another
+// provider's on the same host; "" where there is none.
+func New(accounts *account.Store, issuer *url.URL, max time.Duration, prefix string) *Manager {
+	return &Manager{accounts: accounts, secure: issuer.Scheme == "https", max: max, prefix: prefix}
 }
 
 // The cookies' names, without the __Host- that https adds.
@@ -74,9 +76,9 @@ func (m *Manager) SetCookie(w http.ResponseWriter, name, value string, age time.
 
 func (m *Manager) name(n string) string {
 	if m.secure {
-		return "__Host-" + n
+		return "__Host-" + m.prefix + n
 	}
-	return n
+	return m.prefix + n
 }
 
 // In returns the session of the request's browser, nil if it has none.

@@ -137,6 +137,7 @@ func accountPages() map[string]Page {
 			pages["confirm with "+with+" "+e] = Confirm{Name: "1 2", Email: "3@4.5", For: "codes", With: with, Others: others, To: "/6", CancelURL: "/7", OtherURL: "/8", Error: e, Wait: 42}
 		}
 	}
+	pages["confirm with Google"] = Confirm{Name: "1 2", Email: "3@4.5", For: "enable", With: "google", To: "/6", CancelURL: "/7", OtherURL: "/8"}
 	for _, what := range []string{"enable", "disable", "codes", "end_session", "end_others", "workspace", "not_me", "", "unheard-of"} {
 		pages["confirm for "+what] = Confirm{Email: "3@4.5", For: what, Workspace: "9", With: "code", To: "/6"}
 	}
@@ -184,7 +185,7 @@ func eventKinds() []string {
 	return []string{
 		"signed_in", "signed_in_again", "signed_out", "code_failed", "codes_paused", "password_changed", "password_reset", "password_reset_requested",
 		"reset_link_made", "two_factor_enabled", "two_factor_disabled", "two_factor_reset", "backup_codes_made", "backup_code_used", "session_ended",
-		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled",
+		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled", "email_changed", "method_google", "method_password",
 	}
 }
 
@@ -478,6 +479,8 @@ func TestProblems(t *testing.T) {
 		{Confirm{With: "code", For: "workspace", Workspace: "Acme"}, []string{"Acme asks"}},
 		{Confirm{With: "code", For: "end_session", Others: []string{"backup_code"}, To: "/x?id=1"}, []string{`href="/login/confirm?for=end_session&amp;with=backup_code&amp;to=%2fx%3fid%3d1"`}},
 		{SignIn{Notice: "password_reset"}, []string{"Password changed. Sign in with the new one.", `class="notice good" role="status"`}},
+		{SignIn{Notice: "google_cancelled"}, []string{"Google sign-in was cancelled.", `class="notice" role="status"`}},
+		{SignIn{Notice: "google_unverified"}, []string{"Google hasn’t verified that email address.", `class="notice warn" role="status"`}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "1"}}, []string{"You signed out 1 other session."}},
 		{Security{Method: "password", Account: Account{Notice: "sessions_ended", NoticeText: "4"}}, []string{"You signed out 4 other sessions."}},
 		{BackupCodeUsed{Left: 7, Total: 10}, []string{"You used a backup code.</span> 7 left.", `aria-label="7 of 10 backup codes left"`}},
@@ -506,6 +509,7 @@ func TestEvents(t *testing.T) {
 		{ActivityEvent{Kind: "signed_in_again", How: "code"}, "Confirmed it was you with code"},
 		{ActivityEvent{Kind: "signed_in_again"}, "Confirmed it was you"},
 		{ActivityEvent{Kind: "code_failed", How: "password"}, "Right password, but the code was wrong"},
+		{ActivityEvent{Kind: "method_google", Support: true, Case: "4711"}, "Harmony support switched your sign-in to Google"},
 		{ActivityEvent{Kind: "code_failed", How: "google"}, "Google confirmed it was you, but the code was wrong"},
 		{ActivityEvent{Kind: "backup_code_used", Count: 8}, "Used a backup code. 8 left"},
 		{ActivityEvent{Kind: "backup_code_used"}, "Used a backup code. None left"},

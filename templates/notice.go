@@ -20,9 +20,9 @@ func (v *view) Notice() (*notice, error) {
 	}
 	n := &notice{Kind: "good"}
 	switch name {
-	case "nothing_to_end", "reset_waiting", "two_factor_on_already":
+	case "nothing_to_end", "reset_waiting", "two_factor_on_already", "google_cancelled", "google_password":
 		n.Kind = ""
-	case "set_up_expired", "sign_in_over":
+	case "set_up_expired", "sign_in_over", "google_unverified", "google_other", "google_no_account", "google_domain":
 		n.Kind = "warn"
 	}
 	if _, ok := v.Text[key+".1"]; ok && value == "1" {

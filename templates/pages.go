@@ -16,6 +16,8 @@ type SignIn struct {
 	OtherURL  string // with Fixed, where "Use another account" leads
 	Error     string // Wrong, Throttled, TooLong, Busy, or "" for none
 	Wait      int    // seconds, with Throttled and Busy
+	GoogleURL string // where "Continue with Google" leads; "" where nobody signs in that way
+	Google    bool   // with Fixed: whose account it is signs in with Google
 	Notice    string // what was just done, a key below "notice." in the catalogue; "" for nothing
 	AnyOrigin bool   // the form may end at a workspace (see FormsLeave)
 }
@@ -58,6 +60,9 @@ func (p SignIn) problem() problem {
 	}
 	return q
 }
+
+// OnlyGoogle reports whether Google is the one way in.
+func (p SignIn) OnlyGoogle() bool { return p.Fixed && p.Google && p.GoogleURL != "" }
 
 // Blames reports whether the error is about what was entered.
 func (p SignIn) Blames() bool { return p.Error == Wrong || p.Error == TooLong }

@@ -44,7 +44,8 @@ func (l Links) Any() bool { return l != Links{} }
 
 // A Renderer writes pages. The zero value writes them in English, without links.
 type Renderer struct {
-	Links Links
+	Links   Links
+	StandIn bool // dev's stand-in for Google, which must not be taken for Harmony
 
 	words *catalogue
 }
@@ -55,7 +56,7 @@ func Render(w io.Writer, p Page) error { return Renderer{}.Render(w, p) }
 // Render writes the page p. What was written before an error is of no use:
 // render into a buffer.
 func (r Renderer) Render(w io.Writer, p Page) error {
-	v := &view{Page: p, Links: r.Links, catalogue: r.words}
+	v := &view{Page: p, Links: r.Links, StandIn: r.StandIn, catalogue: r.words}
 	if v.catalogue == nil {
 		v.catalogue = english()
 	}
@@ -64,8 +65,9 @@ func (r Renderer) Render(w io.Writer, p Page) error {
 
 // A view is what a template sees: the page, and the words to show it with.
 type view struct {
-	Page  Page
-	Links Links
+	Page    Page
+	Links   Links
+	StandIn bool
 	*catalogue
 }
 
@@ -83,7 +85,7 @@ func (v *view) Asset(name string) string { return StaticURL(name) }
 
 // Demo reports whether the page is one of `harmony-id dev`, which have styles of
 // their own.
-func (v *view) Demo() bool { return strings.HasPrefix(v.Page.name(), "demo-") }
+func (v *view) Demo() bool { return v.StandIn || strings.HasPrefix(v.Page.name(), "demo-") }
 
 // Tab is the tab of the account pages that the page is on, or "".
 func (v *view) Tab() string {

@@ -29,6 +29,10 @@ func everyPage() map[string]Page {
 		"sign in, with a hint":          SignIn{Workspace: "1", Email: "3@4.5"},
 		"confirm":                       SignIn{Fixed: true, Workspace: "1", Name: "6 7", Email: "3@4.5", OtherURL: "/8"},
 		"confirm, nobody's name":        SignIn{Fixed: true, Email: "3@4.5"},
+		"sign in, or with Google":       SignIn{Workspace: "1", To: "/2", GoogleURL: "/9"},
+		"sign in, password after all":   SignIn{Workspace: "1", Email: "3@4.5", Notice: "google_password", GoogleURL: "/9"},
+		"confirm, or with Google":       SignIn{Fixed: true, Name: "6 7", Email: "3@4.5", OtherURL: "/8", GoogleURL: "/9"},
+		"confirm, only Google":          SignIn{Fixed: true, Google: true, Workspace: "1", Name: "6 7", Email: "3@4.5", OtherURL: "/8", GoogleURL: "/9"},
 		"message":                       Message{Status: 200, Title: "1", Text: "2"},
 		"message, with everything":      Message{Status: 400, Title: "link_broken.title", Text: "link_broken.text", Wait: 90, Action: "error.home", ActionURL: "/1", Reference: "2-3"},
 		"message, wrong site":           Message{Status: 421, Site: "1", ActionURL: "https://1/"},
@@ -138,6 +142,22 @@ func TestPages(t *testing.T) {
 		for _, links := range []Links{{}, someLinks} {
 			t.Run(name, func(t *testing.T) { checkPage(t, p, render(t, Renderer{Links: links}, p)) })
 		}
+	}
+}
+
+// Nobody takes dev's stand-in for Google for Harmony, on whichever page.
+func TestStandIn(t *testing.T) {
+	for name, p := range everyPage() {
+		if strings.HasPrefix(p.name(), "demo-") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			page := render(t, Renderer{StandIn: true}, p)
+			checkPage(t, p, page)
+			if brand := `<span class="brand">Stand-in for Google</span>`; strings.Count(page, brand) != 1 || !strings.Contains(page, StaticURL("demo.css")) || !strings.Contains(page, " standin\"") {
+				t.Errorf("the page looks like Harmony’s:\n%s", page)
+			}
+		})
 	}
 }
 
@@ -437,7 +457,7 @@ func TestCatalogue(t *testing.T) {
 	// Named in part by the code, or by handlers for a Message.
 	computed := regexp.MustCompile(`^(claim|error|method|event|how|with|weak|notice|month|month_short|weekday)\.|^field\.((show|hide)\.)?\w*(password|code)$` +
 		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong)$` +
-		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|codes_gone|session_gone|prove_none)\.|^codes_file\.|^mail\.\w+\.\w+$`)
+		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|google_failed|google_expired|google_wrong|prove_none|codes_gone|session_gone)\.|^codes_file\.|^mail\.\w+\.\w+$`)
 	for key, text := range english().Text {
 		one, plural := strings.CutSuffix(key, "s")
 		counted := plural && english().Text[one] != "" // see (*catalogue).count

@@ -29,6 +29,8 @@ type Config struct {
 	Log *slog.Logger
 	// Links stand at the foot of the pages.
 	Links templates.Links
+	// StandIn gives the pages the look of dev's stand-in for Google.
+	StandIn bool
 	// Home is the local path that error pages offer to go to; "" for none.
 	Home string
 	// CrossOriginAllowed reports the endpoints of the protocol that other
@@ -115,7 +117,7 @@ func Wrap(cfg Config, next http.Handler) http.Handler {
 		Config: cfg,
 		https:  cfg.Issuer.Scheme == "https",
 		csrf:   http.NewCrossOriginProtection(),
-		pages:  templates.Renderer{Links: cfg.Links},
+		pages:  templates.Renderer{Links: cfg.Links, StandIn: cfg.StandIn},
 	}
 	if s.Log == nil {
 		s.Log = slog.Default()

@@ -670,7 +670,7 @@ func TestTOTP19_Stored(t *testing.T) {
 func (w *world) everything() string {
 	w.t.Helper()
 	var out strings.Builder
-	for _, table := range []string{"users", "totp", "enrollments", "backup_codes", "logins", "resets", "sessions", "events", "throttles", "grants", "auth_requests", "settings"} {
+	for _, table := range []string{"users", "totp", "enrollments", "backup_codes", "logins", "resets", "sessions", "events", "throttles", "grants", "auth_requests", "google_flows", "settings"} {
 		rows, err := w.db.Query(w.t.Context(), `SELECT * FROM `+table) //nolint:gosec // a test's own names
 		if err != nil {
 			w.t.Fatal(err)

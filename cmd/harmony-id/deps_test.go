@@ -41,7 +41,11 @@ var rooms = map[string]room{
 	"device":  {outside: []string{"github.com/mileusna/useragent", "github.com/oschwald/maxminddb-golang/v2", "golang.org/x/text/language"}},
 	"mail":    {ours: []string{"account", "device", "templates"}, outside: []string{"github.com/wneessen/go-mail"}},
 	"session": {ours: []string{"account", "web"}, std: []string{"net/http"}},
-	"login":   {ours: []string{"account", "session", "web", "templates"}, outside: []string{"github.com/gorilla/mux"}, std: []string{"net/http"}},
+	"login": {
+		ours:    []string{"account", "session", "web", "templates"},
+		outside: []string{"github.com/gorilla/mux", "github.com/coreos/go-oidc/v3", "golang.org/x/oauth2"}, // Google
+		std:     []string{"net/http"},
+	},
 	"security": {
 		ours:    []string{"account", "device", "session", "web", "templates"},
 		outside: []string{"github.com/gorilla/mux", "github.com/boombuler/barcode"},

@@ -32,6 +32,7 @@ type devCommand struct {
 	AcmeAddr   listenAddr `default:"localhost:8081" placeholder:"ADDR" help:"Where the demo workspace Acme listens. Default localhost:8081."`
 	GlobexAddr listenAddr `default:"localhost:8082" placeholder:"ADDR" help:"Where the demo workspace Globex listens. Default localhost:8082."`
 	MailAddr   listenAddr `default:"localhost:8025" placeholder:"ADDR" help:"Where the mailbox page listens, which shows every mail. Default localhost:8025."`
+	GoogleAddr listenAddr `default:"localhost:8084" placeholder:"ADDR" help:"Where the stand-in for Google listens. Default localhost:8084."`
 	Dir        string     `default:".harmony-id" placeholder:"DIR" help:"Where the database and the keys are. Default .harmony-id."`
 	Fresh      bool       `help:"Forget everything that is in --dir and start anew."`
 
@@ -78,7 +79,7 @@ type devAddress struct {
 }
 
 func (c devCommand) addresses() []devAddress {
-	return []devAddress{{"http-addr", c.HTTPAddr}, {"acme-addr", c.AcmeAddr}, {"globex-addr", c.GlobexAddr}, {"mail-addr", c.MailAddr}}
+	return []devAddress{{"http-addr", c.HTTPAddr}, {"acme-addr", c.AcmeAddr}, {"globex-addr", c.GlobexAddr}, {"mail-addr", c.MailAddr}, {"google-addr", c.GoogleAddr}}
 }
 
 // Run serves the provider and two demo workspaces until ctx ends.
@@ -137,9 +138,14 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	defer places.Close()
 	mailbox := mail.NewMailbox()
+	google, err := newStandIn(ctx, c.Dir, ring, urls[4], issuer, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, google.db.Close()) }()
 	house, err := newHouse(ctx, d, ring, houseConfig{
 		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
-		links: c.links(), places: places, mail: mail.Config{From: devFrom}, sender: mailbox, log: log,
+		links: c.links(), places: places, mail: mail.Config{From: devFrom}, sender: mailbox, google: &google.config, log: log,
 	})
 	if err != nil {
 		return err
@@ -148,6 +154,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	for i, w := range demos {
 		sites = append(sites, site{newServer(w.handler(log), log), listeners[1+i]})
 	}
+	sites = append(sites, site{newServer(google.house.handler, log), listeners[4]})
 	sites = append(sites, site{newServer(mailboxHandler(mailbox, urls[3], log), log), listeners[3]})
 	for _, person := range demoPeople {
 		if _, err := house.accounts.FindUser(ctx, person.Email); !errors.Is(err, account.ErrNotFound) {
@@ -157,7 +164,10 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 			return fmt.Errorf("creating %s: %w", person.Email, err)
 		}
 	}
-	if err := c.greet(p.stdout, issuer, urls[3], demos); err != nil {
+	if err := google.people(ctx, house.accounts); err != nil {
+		return err
+	}
+	if err := c.greet(p.stdout, issuer, urls[3], urls[4], demos); err != nil {
 		return err
 	}
 	if err := serveUntil(ctx, log, devDrainTime, house, sites...); err != nil {
@@ -196,7 +206,7 @@ const (
 // data opens the database and the keys in --dir and makes what is not there.
 func (c devCommand) data(ctx context.Context) (*db.DB, *secret.Ring, error) {
 	if c.Fresh {
-		for _, name := range []string{devDatabase, devDatabase + "-wal", devDatabase + "-shm", devKeys} {
+		for _, name := range []string{devDatabase, devDatabase + "-wal", devDatabase + "-shm", standInDatabase, standInDatabase + "-wal", standInDatabase + "-shm", devKeys} {
 			if err := os.Remove(filepath.Join(c.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, nil, err
 			}
@@ -311,7 +321,7 @@ func urlOf(addr string, l net.Listener) *url.URL {
 }
 
 // greet says where everything is.
-func (c devCommand) greet(w io.Writer, issuer, mailbox *url.URL, demos []*workspace) error {
+func (c devCommand) greet(w io.Writer, issuer, mailbox, google *url.URL, demos []*workspace) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, "Harmony ID is running on this machine. Ctrl-C stops it.")
 	fmt.Fprintln(&b)
@@ -331,6 +341,12 @@ func (c devCommand) greet(w io.Writer, issuer, mailbox *url.URL, demos []*worksp
 	fmt.Fprintln(t, "  Sign in as\twith the password")
 	for _, person := range demoPeople {
 		fmt.Fprintf(t, "  %s\t%s\n", person.Email, person.Password)
+	}
+	t.Flush()
+	fmt.Fprintf(&b, "\n  Or continue with Google, for which %s stands in; the password is %s\n", google, standInPassword)
+	t = tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	for _, person := range standInPeople {
+		fmt.Fprintf(t, "  %s\t%s\n", person.Email, person.shows)
 	}
 	t.Flush()
 	fmt.Fprintf(&b, "\n  Data is kept in %s; --fresh starts anew.\n\n", c.Dir)

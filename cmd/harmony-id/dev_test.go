@@ -18,15 +18,15 @@ import (
 // through real sockets.
 type devHouse struct {
 	*running
-	provider, acme, globex, mailbox string
-	dir                             string
-	browser                         *http.Client
+	provider, acme, globex, mailbox, google string
+	dir                                     string
+	browser                                 *http.Client
 }
 
 // devArgs are dev's arguments on free ports.
-func devArgs(dir string) (args []string, urls [4]string) {
+func devArgs(dir string) (args []string, urls [5]string) {
 	args = []string{"dev", "--dir", dir}
-	for i, key := range []string{"--http-addr", "--acme-addr", "--globex-addr", "--mail-addr"} {
+	for i, key := range []string{"--http-addr", "--acme-addr", "--globex-addr", "--mail-addr", "--google-addr"} {
 		address := "localhost:" + freePort()
 		args, urls[i] = append(args, key, address), "http://"+address
 	}
@@ -37,7 +37,7 @@ func startDev(t *testing.T, dir string, more ...string) *devHouse {
 	t.Helper()
 	args, urls := devArgs(dir)
 	r := shell{t: t}.start(append(args, more...)...)
-	return &devHouse{r, urls[0], urls[1], urls[2], urls[3], dir, newDevBrowser(t)}
+	return &devHouse{r, urls[0], urls[1], urls[2], urls[3], urls[4], dir, newDevBrowser(t)}
 }
 
 func newDevBrowser(t *testing.T) *http.Client {
@@ -136,14 +136,28 @@ func (h *devHouse) signIn(p devPage, email, password string) devPage {
 	form := p.fields()
 	form.Set("email", email)
 	form.Set("password", password)
-	return h.press(h.provider+"/login", form)
+	return h.press(p.at.Scheme+"://"+p.at.Host+"/login", form)
+}
+
+var googleButton = regexp.MustCompile(`href="(/login/google\?[^"]+)"`)
+
+// withGoogle continues with Google where the browser stands, as one of the people of
+// the stand-in.
+func (h *devHouse) withGoogle(p devPage, email string) devPage {
+	h.t.Helper()
+	m := googleButton.FindStringSubmatch(p.body)
+	if m == nil {
+		h.t.Fatalf("%s does not offer Google\n%s", p.at, p.body)
+	}
+	p = h.open(h.provider+m[1]).want(200, h.google+"/login", "Stand-in for Google", "Sign in to continue to Harmony")
+	return h.signIn(p, email, standInPassword)
 }
 
 // The newcomer's two minutes: Acme asks for a password, Globex asks nothing,
 // both refresh, a fresh sign-in is asked for, and signing out ends it for both.
 func TestDev(t *testing.T) {
 	h := startDev(t, filepath.Join(t.TempDir(), "data"))
-	for _, said := range []string{h.provider, h.acme, h.globex, h.mailbox, "ada@example.com", demoPeople[0].Password, "Ctrl-C"} {
+	for _, said := range []string{h.provider, h.acme, h.globex, h.mailbox, h.google, "ada@example.com", demoPeople[0].Password, "Ctrl-C"} {
 		if !strings.Contains(h.stdout.String(), said) {
 			t.Errorf("it does not print %q:\n%s", said, &h.stdout)
 		}
@@ -201,6 +215,50 @@ func TestDemoPeople(t *testing.T) {
 			"zoneinfo", "locale", "updated_at", "email", "email_verified", "phone_number", "phone_number_verified", "address",
 		} {
 			p.shown("<code>" + claim + "</code>")
+		}
+	}
+}
+
+// The people of the stand-in for Google show what they are there for, and again after
+// a restart.
+func TestDevGoogle(t *testing.T) {
+	args, urls := devArgs(t.TempDir())
+	for _, run := range []string{"first", "second"} {
+		h := &devHouse{running: shell{t: t}.start(args...), provider: urls[0], acme: urls[1], mailbox: urls[3], google: urls[4]}
+		said := []string{h.google, standInPassword}
+		for _, person := range standInPeople {
+			said = append(said, person.Email, person.shows)
+		}
+		for _, s := range said {
+			if !strings.Contains(h.stdout.String(), s) {
+				t.Errorf("it does not print %q:\n%s", s, &h.stdout)
+			}
+		}
+		for i, want := range []struct{ at, says string }{
+			{h.acme + "/", "Hello, Gwen Google"},
+			{h.provider + "/login", "Google hasn’t verified that email address"},
+			{h.provider + "/login", "This email signs in with a Harmony password. Enter it here."},
+			{h.acme + "/", "Hello, Rita Renamed"},
+		} {
+			h.browser = newDevBrowser(t)
+			p := h.withGoogle(h.open(h.acme+"/sign-in"), standInPeople[i].Email).want(200, want.at, want.says)
+			switch i {
+			case 2: // and the password it is
+				h.signIn(p, demoPeople[0].Email, demoPeople[0].Password).want(200, h.acme+"/", "Hello, Ada Lovelace")
+			case 3:
+				if got := p.shown("<code>email</code>"); got != standInPeople[i].Email {
+					t.Errorf("Rita’s address is %s", got)
+				}
+				if run == "first" {
+					h.open(h.mailbox+"/").want(200, h.mailbox, "Your Harmony email address changed", standInPeople[i].was)
+				}
+			}
+		}
+		// The two share a host, but no session: signing out at one is not signing out at the other.
+		h.press(h.google+"/logout", nil).want(200, h.google+"/logout", "Stand-in for Google")
+		h.open(h.provider+"/preferences/security").want(200, h.provider+"/preferences/security", "You sign in with Google", "Rita Renamed")
+		if code := h.end(); code != 0 {
+			t.Errorf("exit code %d\n%s", code, &h.stderr)
 		}
 	}
 }
@@ -322,11 +380,12 @@ func TestDevRefuses(t *testing.T) {
 		{[]string{"HARMONY_ID_ISSUER=https://id.example.com"}, nil, "leave the issuer out"},
 		{nil, []string{"--issuer", "http://localhost.evil.example:8080"}, "localhost"},
 		{nil, []string{"--issuer", "http://localhost:8080/x"}, "has a path"},
-		{nil, []string{"--issuer", "http://localhost:1", "--http-addr", "localhost:0", "--acme-addr", "localhost:0", "--globex-addr", "localhost:0", "--mail-addr", "localhost:0"}, "leave the issuer out"},
+		{nil, []string{"--issuer", "http://localhost:1", "--http-addr", "localhost:0", "--acme-addr", "localhost:0", "--globex-addr", "localhost:0", "--mail-addr", "localhost:0", "--google-addr", "localhost:0"}, "leave the issuer out"},
 		{nil, []string{"--http-addr", "0.0.0.0:8080"}, "write --http-addr localhost:8080"},
 		{nil, []string{"--acme-addr", "192.0.2.1:8081"}, "write --acme-addr localhost:8081"},
 		{nil, []string{"--globex-addr", "[::]:8082"}, "write --globex-addr localhost:8082"},
 		{nil, []string{"--mail-addr", "192.0.2.1:8025"}, "write --mail-addr localhost:8025"},
+		{nil, []string{"--google-addr", "192.0.2.1:8084"}, "write --google-addr localhost:8084"},
 	} {
 		shell{t, c.environ}.run("", append([]string{"dev", "--dir", t.TempDir()}, c.args...)...).want(exitUsage, c.said)
 	}
@@ -353,7 +412,7 @@ func TestDevTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, key := range []string{"http-addr", "acme-addr", "globex-addr", "mail-addr"} {
+	for i, key := range []string{"http-addr", "acme-addr", "globex-addr", "mail-addr", "google-addr"} {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			args, urls := devArgs(dir)
 			port := must(url.Parse(urls[i]))(t).Port()

@@ -32,17 +32,19 @@ type commands struct {
 	Serve serveCommand `cmd:"" help:"Run the provider."`
 	Dev   devCommand   `cmd:"" help:"Run everything on this machine to try it: the provider, two demo workspaces, demo people."`
 	User  struct {
-		Create     userCreate     `cmd:"" help:"Create a person."`
-		Invite     userInvite     `cmd:"" help:"Create a person without a password and print a link that sets one."`
-		List       userList       `cmd:"" help:"List people by email address."`
-		Show       userShow       `cmd:"" help:"Show a person, and why sign-in is refused."`
-		Disable    userDisable    `cmd:"" help:"Refuse a person every sign-in and end all sessions."`
-		Enable     userEnable     `cmd:"" help:"Let a disabled person sign in again."`
-		Delete     userDelete     `cmd:"" help:"Delete a person for good, with all sessions and tokens."`
-		ResetLink  userResetLink  `cmd:"" help:"Print a link with which a person sets a new password."`
-		Reset2FA   userReset2FA   `cmd:"" name:"reset-2fa" help:"Turn off the two-factor authentication of a person who lost it."`
-		Unthrottle userUnthrottle `cmd:"" help:"Lift the limits on a person's attempts."`
-		Sessions   struct {
+		Create       userCreate       `cmd:"" help:"Create a person."`
+		Invite       userInvite       `cmd:"" help:"Create a person without a password and print a link that sets one."`
+		List         userList         `cmd:"" help:"List people by email address."`
+		Show         userShow         `cmd:"" help:"Show a person, and why sign-in is refused."`
+		Disable      userDisable      `cmd:"" help:"Refuse a person every sign-in and end all sessions."`
+		Enable       userEnable       `cmd:"" help:"Let a disabled person sign in again."`
+		Delete       userDelete       `cmd:"" help:"Delete a person for good, with all sessions and tokens."`
+		ResetLink    userResetLink    `cmd:"" help:"Print a link with which a person sets a new password."`
+		Reset2FA     userReset2FA     `cmd:"" name:"reset-2fa" help:"Turn off the two-factor authentication of a person who lost it."`
+		Unthrottle   userUnthrottle   `cmd:"" help:"Lift the limits on a person's attempts."`
+		LinkGoogle   userLinkGoogle   `cmd:"" help:"Have a person sign in with Google from now on; the password stops working."`
+		UnlinkGoogle userUnlinkGoogle `cmd:"" help:"Have a person sign in with a password from now on, in place of Google."`
+		Sessions     struct {
 			List userSessionsList `cmd:"" help:"List a person's sessions, the last used first."`
 			End  userSessionsEnd  `cmd:"" help:"End one session of a person, or all."`
 		} `cmd:"" help:"A person's sessions."`

@@ -34,6 +34,8 @@ type houseConfig struct {
 	places  *device.Places // nil: no address has a place
 	mail    mail.Config    // Issuer and Links are filled in
 	sender  mail.Sender
+	google  *login.GoogleConfig // nil: nobody signs in with Google; RedirectURL is filled in
+	standIn bool                // dev's stand-in for Google: another look, other cookies
 	log     *slog.Logger
 }
 
@@ -53,7 +55,11 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		return nil, err
 	}
 	accounts := account.New(d, ring, cfg.account)
-	sessions := session.New(accounts, cfg.issuer, cfg.account.SessionMax)
+	cookies := ""
+	if cfg.standIn { // another port of the same host shares its cookies
+		cookies = "google-"
+	}
+	sessions := session.New(accounts, cfg.issuer, cfg.account.SessionMax, cookies)
 	provider, err := idp.New(d, ring, sessions, cfg.idp)
 	if err != nil {
 		return nil, fmt.Errorf("assembling the provider: %w", err)
@@ -68,8 +74,14 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 
 	r := mux.NewRouter()
 	provider.Routes(r)
+	var google *login.Google
+	if cfg.google != nil {
+		c := *cfg.google
+		c.RedirectURL = cfg.issuer.JoinPath("/login/google/callback").String()
+		google = login.NewGoogle(c)
+	}
 	(&login.Handler{
-		Accounts: accounts, Sessions: sessions, PasswordMinLength: accounts.PasswordMinLength(),
+		Accounts: accounts, Sessions: sessions, Google: google, PasswordMinLength: accounts.PasswordMinLength(),
 		Pending: func(r *http.Request, to string, in *account.Session) (*login.Pending, error) {
 			p, err := provider.Pending(r, to, in)
 			return (*login.Pending)(p), err
@@ -93,7 +105,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 
 	return &house{
 		handler: web.Wrap(web.Config{
-			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/",
+			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/", StandIn: cfg.standIn,
 			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON,
 		}, r),
 		accounts: accounts,

@@ -35,6 +35,7 @@ type serveCommand struct {
 	tokenSettings
 	passwordSettings
 	mailSettings
+	googleSettings
 	placeSettings
 	linkSettings
 
@@ -102,6 +103,10 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	google, err := c.googleSettings.config(p)
+	if err != nil {
+		return err
+	}
 	places, err := c.places(p)
 	if err != nil {
 		return err
@@ -131,7 +136,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	house, err := newHouse(ctx, d, ring, houseConfig{
 		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
-		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, log: p.log,
+		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
 	})
 	if err != nil {
 		return err

@@ -284,6 +284,74 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// FED-17: who decides who gets into every Google account is Google, unless an
+// operator says otherwise in so many words; and its secret is nobody else's to read.
+func TestFED17_GoogleSettings(t *testing.T) {
+	sh, at := serveShell(t, dbtest.URL(t, "sqlite"))
+	dir := t.TempDir()
+	file, open := filepath.Join(dir, "secret"), filepath.Join(dir, "open")
+	write(t, file, "hunter2 of Google\n")
+	write(t, open, "hunter2 of Google\n")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const id, key = "HARMONY_ID_GOOGLE_CLIENT_ID=4711.apps.googleusercontent.com", "HARMONY_ID_GOOGLE_CLIENT_SECRET=hunter2 of Google"
+	other := func(issuer string) []string { return []string{id, key, "HARMONY_ID_GOOGLE_ISSUER=" + issuer} }
+	for _, c := range []struct {
+		name    string
+		environ []string
+		args    []string
+		said    []string
+	}{
+		{"id without secret", []string{id}, nil, []string{"google-client-id and google-client-secret belong together"}},
+		{"secret without id", []string{key}, nil, []string{"belong together"}},
+		{"secret as a flag", []string{id}, []string{"--google-client-secret", "hunter2 of Google"}, []string{"--google-client-secret can be read by every user", "HARMONY_ID_GOOGLE_CLIENT_SECRET", "--google-client-secret-file"}},
+		{"secret twice", []string{id, key, "HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE=" + file}, nil, []string{"are both set"}},
+		{"secret for all to read", []string{id, "HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE=" + open}, nil, []string{"HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE", "chmod 600"}},
+		{"no such file", []string{id, "HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE=" + filepath.Join(dir, "none")}, nil, []string{"HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE", "no such file"}},
+		{"another issuer", other("https://other.example"), nil, []string{"google-issuer is https://other.example and not Google", "--google-other-issuer"}},
+		{"one that looks like Google's", other("https://accounts.google.com.evil"), nil, []string{"not Google"}},
+		{"Google's with a slash", other("https://accounts.google.com/"), nil, []string{"not Google"}},
+		{"Google's in the clear", other("http://accounts.google.com"), nil, []string{"not Google"}},
+		{"in the clear", other("http://other.example"), []string{"--google-other-issuer"}, []string{"google-issuer", "write https://other.example"}},
+		{"no URL", other("other.example"), []string{"--google-other-issuer"}, []string{"google-issuer", "is not a URL"}},
+		{"domains that are none", []string{id, key, "HARMONY_ID_GOOGLE_DOMAINS=,"}, nil, []string{"HARMONY_ID_GOOGLE_DOMAINS", "example.com,example.org"}},
+		{"addresses for domains", []string{id, key, "HARMONY_ID_GOOGLE_DOMAINS=example.com,@example.org"}, nil, []string{"HARMONY_ID_GOOGLE_DOMAINS", "@example.org"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := shell{t, sh.environ}.with(c.environ...).run("", append([]string{"serve"}, c.args...)...).want(exitUsage, c.said...)
+			if strings.Contains(r.stdout+r.stderr, "hunter2") {
+				t.Errorf("it tells the secret: %s%s", r.stdout, r.stderr)
+			}
+		})
+	}
+	const offer = "Continue with Google"
+	for _, c := range []struct {
+		name    string
+		environ []string
+		offered bool
+		logged  string
+	}{
+		{"not set up", nil, false, ""},
+		{"Google", []string{id, "HARMONY_ID_GOOGLE_CLIENT_SECRET_FILE=" + file}, true, ""},
+		{"another, on purpose", append(other("https://other.example"), "HARMONY_ID_GOOGLE_OTHER_ISSUER=true"), true, "https://other.example"},
+		{"another on this machine", append(other("http://127.0.0.1:1"), "HARMONY_ID_GOOGLE_OTHER_ISSUER=true"), true, "http://127.0.0.1:1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := shell{t, sh.environ}.with(c.environ...).start("serve")
+			_, page := fetch(t, http.DefaultClient, at+"/login")
+			r.end()
+			if strings.Contains(page, offer) != c.offered {
+				t.Errorf("%s is offered: %v\n%s", offer, !c.offered, page)
+			}
+			const warning = "people of google sign in with another OpenID provider"
+			if log := r.stderr.String(); strings.Contains(log, warning) != (c.logged != "") || !strings.Contains(log, c.logged) || strings.Contains(log, "hunter2") {
+				t.Errorf("the log is %s", log)
+			}
+		})
+	}
+}
+
 // A header over 16 KiB is refused before anybody looks at it.
 func TestHeaderLimit(t *testing.T) {
 	sh, at := serveShell(t, dbtest.URL(t, "sqlite"))

@@ -24,6 +24,7 @@ import (
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/device"
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/login"
 	"github.com/harmony/id/mail"
 	"github.com/harmony/id/secret"
 	"github.com/harmony/id/templates"
@@ -68,6 +69,56 @@ type mailSettings struct {
 	SMTPURL     string `name:"smtp-url" setting:"" secret:"" placeholder:"URL" help:"Mail server: smtps://USER:PASSWORD@HOST (TLS from the start) or smtp://USER:PASSWORD@HOST (STARTTLS, which only a server on this machine may lack). As a flag it may not hold a password. Required."`
 	SMTPURLFile string `name:"smtp-url-file" setting:"" placeholder:"FILE" help:"File that holds the mail server's URL."`
 	MailFrom    string `setting:"" placeholder:"ADDRESS" help:"Sender of every mail, as no-reply@example.com or Harmony <no-reply@example.com>. Required."`
+}
+
+// googleSettings say who signs in with Google.
+type googleSettings struct {
+	GoogleClientID         string   `name:"google-client-id" setting:"" placeholder:"ID" help:"Client id that Google gave to this provider. Without it nobody signs in with Google."`
+	GoogleClientSecret     string   `name:"google-client-secret" setting:"" secret:"" placeholder:"SECRET" help:"Client secret that came with it; not as a flag."`
+	GoogleClientSecretFile string   `name:"google-client-secret-file" setting:"" placeholder:"FILE" help:"File that holds the client secret."`
+	GoogleDomains          []string `name:"google-domains" setting:"" placeholder:"DOMAINS" help:"Google Workspace domains (hd) whose people may sign in, with commas between. Default everybody."`
+	GoogleSignUp           bool     `name:"google-sign-up" setting:"" default:"true" negatable:"" help:"Make an account for who comes from Google for the first time."`
+	GoogleIssuer           string   `name:"google-issuer" setting:"" default:"https://accounts.google.com" placeholder:"URL" help:"OpenID provider that stands in for Google; needs --google-other-issuer."`
+	GoogleOtherIssuer      bool     `name:"google-other-issuer" setting:"" help:"Take another google-issuer than Google's own: whoever runs it decides who gets into every Google account."`
+}
+
+// config is what login keeps to, nil if nobody signs in with Google.
+func (s googleSettings) config(p *program) (*login.GoogleConfig, error) {
+	secret := s.GoogleClientSecret
+	if s.GoogleClientSecretFile != "" {
+		text, err := readSecret(s.GoogleClientSecretFile)
+		if err != nil {
+			return nil, usagef("%s: %w", p.settings.origin("google-client-secret-file"), err)
+		}
+		secret = strings.TrimSpace(string(text))
+	}
+	switch {
+	case p.settings.origin("google-client-secret") == "--google-client-secret":
+		return nil, usagef("--google-client-secret can be read by every user of the machine: write it in %s or name a file with --google-client-secret-file", variable("google-client-secret"))
+	case s.GoogleClientID == "" && secret == "":
+		return nil, nil
+	case s.GoogleClientID == "" || secret == "":
+		return nil, usagef("google-client-id and google-client-secret belong together: set the other one too")
+	}
+	if s.GoogleIssuer != login.GoogleIssuer {
+		if !s.GoogleOtherIssuer {
+			return nil, usagef("google-issuer is %s and not Google: whoever runs it decides who gets into every Google account here. Write --google-other-issuer if you mean it", s.GoogleIssuer)
+		}
+		if _, err := parseIssuer(strings.TrimSuffix(s.GoogleIssuer, "/")); err != nil {
+			return nil, usagef("google-issuer: %w", err)
+		}
+		p.log.Warn("people of google sign in with another OpenID provider", "google_issuer", s.GoogleIssuer)
+	}
+	cfg := &login.GoogleConfig{Issuer: s.GoogleIssuer, ClientID: s.GoogleClientID, Secret: secret, SignUp: s.GoogleSignUp}
+	for _, d := range s.GoogleDomains {
+		if d = strings.ToLower(strings.TrimSpace(d)); d != "" {
+			cfg.Domains = append(cfg.Domains, d)
+		}
+	}
+	if len(s.GoogleDomains) > 0 && len(cfg.Domains) == 0 || slices.ContainsFunc(cfg.Domains, func(d string) bool { return strings.ContainsAny(d, "@ */") }) {
+		return nil, usagef("%s: %q are not domains: write them as example.com,example.org", p.settings.origin("google-domains"), s.GoogleDomains)
+	}
+	return cfg, nil
 }
 
 // placeSettings say where addresses are.
