@@ -139,7 +139,7 @@ func (s *Store) CheckGoogle(ctx context.Context, id Identity, signUp bool, d Dev
 	}
 	l, email, err := s.googleAccount(ctx, id)
 	if err == nil && l == nil {
-		if err = s.newGoogleAccount(ctx, id, signUp, d); err == nil || errors.Is(err, ErrEmailTaken) {
+		if err = s.newGoogleAccount(ctx, id, signUp, d); err == nil || errors.Is(err, ErrEmailTaken) || errors.Is(err, ErrOtherGoogle) {
 			// It is there now, if only because somebody else made it at this moment.
 			if l, email, err = s.googleAccount(ctx, id); err == nil && l == nil {
 				err = ErrOtherGoogle

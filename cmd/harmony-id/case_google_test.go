@@ -1002,8 +1002,19 @@ func TestGO5_ConfirmWithGoogle(t *testing.T) {
 		if b.signedIn() {
 			t.Error("a confirmation opened a session")
 		}
-		// Nor in the session of another in the same browser.
+		// Nor in a later session of the same person, or that of another in the same browser.
 		b.withGoogle(g, pathGoogle, vera()).want(http.StatusOK, "/preferences/security")
+		back = g.consents(b.toGoogle(pathGoogle+"?confirm=1"), vera())
+		b.post("/logout", url.Values{}).wantStatus(http.StatusOK)
+		cookie := b.cookie("__Host-harmony-google")
+		b.withGoogle(g, pathGoogle, vera()).want(http.StatusOK, "/preferences/security")
+		flows := w.count(`google_flows`)
+		token = b.session()
+		b.plant("__Host-harmony-google", cookie)
+		b.once(http.MethodGet, back, nil, nil)
+		if b.session() != token || w.count(`google_flows`) != flows-1 {
+			t.Error("a round trip of another session moved this one")
+		}
 		back = g.consents(b.toGoogle(pathGoogle+"?confirm=1"), vera())
 		b.fill(b.get("/login?another=1"), bobEmail, bobPassword).want(http.StatusOK, "/preferences/security")
 		token = b.session()

@@ -77,9 +77,9 @@ type googleSettings struct {
 	GoogleClientSecret     string   `name:"google-client-secret" setting:"" secret:"" placeholder:"SECRET" help:"Client secret that came with it; not as a flag."`
 	GoogleClientSecretFile string   `name:"google-client-secret-file" setting:"" placeholder:"FILE" help:"File that holds the client secret."`
 	GoogleDomains          []string `name:"google-domains" setting:"" placeholder:"DOMAINS" help:"Google Workspace domains (hd) whose people may sign in, with commas between. Default everybody."`
-	GoogleSignUp           bool     `name:"google-sign-up" setting:"" default:"true" negatable:"" help:"Make an account for who comes from Google for the first time."`
+	GoogleSignUp           bool     `name:"google-sign-up" setting:"" default:"true" negatable:"" placeholder:"BOOL" help:"Make an account for who comes from Google for the first time."`
 	GoogleIssuer           string   `name:"google-issuer" setting:"" default:"https://accounts.google.com" placeholder:"URL" help:"OpenID provider that stands in for Google; needs --google-other-issuer."`
-	GoogleOtherIssuer      bool     `name:"google-other-issuer" setting:"" help:"Take another google-issuer than Google's own: whoever runs it decides who gets into every Google account."`
+	GoogleOtherIssuer      bool     `name:"google-other-issuer" setting:"" placeholder:"BOOL" help:"Take another google-issuer than Google's own: whoever runs it decides who gets into every Google account."`
 }
 
 // config is what login keeps to, nil if nobody signs in with Google.
