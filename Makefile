@@ -3,7 +3,7 @@ LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: test
 test: tools check ## Everything that CI does, on SQLite, PostgreSQL and in Chromium
-	$(GO) run ./db/dbtest/withpg -- $(GO) test -race -timeout 20m ./...
+	$(GO) run ./db/dbtest/withpg -- $(GO) test -race -timeout 45m ./...
 
 .PHONY: check
 check: ## The tests' quick half: format, vet, go.mod, linters

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the tests need and this machine lacks: PostgreSQL, Chromium,
-# Node.js with npm, on Linux a C compiler (for the race detector), and the
-# commands named as arguments. It is quiet when nothing is missing.
+# Node.js with npm, an authenticator app that is none of ours (zbarimg reads
+# QR codes, oathtool computes codes), on Linux a C compiler (for the race
+# detector), and the commands named as arguments. It is quiet when nothing is missing.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -20,6 +21,8 @@ missing() {
 			"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" || echo chromium
 	has node || echo nodejs
 	has npm || echo npm
+	has zbarimg || echo zbar
+	has oathtool || echo oathtool
 }
 
 want=$(missing "$@")
@@ -38,6 +41,7 @@ if has apt-get; then
 		case $name in
 		cc) packages="$packages gcc libc6-dev" ;;
 		npm) ;; # some builds of nodejs bring it along, and then refuse Debian's
+		zbar) packages="$packages zbar-tools" ;;
 		*) packages="$packages $name" ;;
 		esac
 	done
@@ -50,6 +54,7 @@ elif has brew; then
 		postgresql) brew install postgresql@17 ;;
 		chromium) brew install --cask google-chrome ;;
 		nodejs | npm) brew install node ;;
+		oathtool) brew install oath-toolkit ;;
 		*) brew install "$name" ;;
 		esac
 	done
