@@ -161,7 +161,7 @@ var purposes = map[string]struct {
 
 // proofs are those that would do for a purpose.
 func (h *Handler) proofs(in *account.Session, second bool) (with []string) {
-	if in.Method == account.MethodPassword && !(second && in.TwoFactor) {
+	if in.Method == account.MethodPassword && (!second || !in.TwoFactor) {
 		with = append(with, withPassword)
 	}
 	if in.TwoFactor {
