@@ -2,6 +2,7 @@ package templates
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -17,6 +18,7 @@ type Asset struct {
 	URL  string // /static/app.2c26b46b68ffc68f.css: it changes when Data does
 	Type string // its Content-Type
 	Data []byte // not to be changed
+	Gzip []byte // Data, compressed (RFC 1952): nothing of it is secret or repeats what a request says
 }
 
 // The stylesheet comes after what it refers to.
@@ -48,11 +50,27 @@ var static = sync.OnceValue(func() assets {
 			URL:  "/static/" + name[:len(name)-len(ext)] + "." + hex.EncodeToString(sum[:8]) + ext,
 			Type: assetTypes[ext],
 			Data: data,
+			Gzip: compressed(data),
 		}
 		all.byName[name], all.byURL[a.URL] = a, a
 	}
 	return all
 })
+
+func compressed(data []byte) []byte {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
 
 // Static is the static file that is served at url, if there is one.
 func Static(url string) (*Asset, bool) {

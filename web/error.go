@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -232,8 +233,27 @@ func Static() http.Handler {
 		h := w.Header()
 		h["Cache-Control"] = []string{"public, max-age=31536000, immutable"}
 		h["Content-Type"] = []string{a.Type}
-		h["Content-Length"] = []string{strconv.Itoa(len(a.Data))}
-		_, _ = w.Write(a.Data)
+		h["Vary"] = []string{"Accept-Encoding"}
+		data := a.Data
+		if acceptsGzip(r) {
+			data = a.Gzip
+			h["Content-Encoding"] = []string{"gzip"}
+		}
+		h["Content-Length"] = []string{strconv.Itoa(len(data))}
+		_, _ = w.Write(data)
 		return nil
 	})
+}
+
+// acceptsGzip is whether the client names gzip among what it decodes (RFC 9110
+// section 12.5.3), with no weight of its own: one that weighs it gets plain files.
+func acceptsGzip(r *http.Request) bool {
+	for _, line := range r.Header["Accept-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -692,6 +693,26 @@ func TestStaticAndCaching(t *testing.T) {
 		})
 		want(t, w, 200)
 		header := w.Header()
+		plain := w.Body.Bytes()
+		if header.Get("Content-Encoding") != "" || header.Get("Vary") != "Accept-Encoding" || !bytes.Contains(plain, []byte("}")) && !bytes.Contains(plain, []byte("<svg")) {
+			t.Errorf("%s, plain: %v", name, header)
+		}
+		for accepted, packed := range map[string]bool{"gzip, deflate, br, zstd": true, "br,GZIP": true, "br": false, "gzip;q=0": false, "xgzip": false} {
+			w := h.do("GET", templates.StaticURL(name), "", func(r *http.Request) { r.Header.Set("Accept-Encoding", accepted) })
+			body := io.Reader(w.Body)
+			if packed != (w.Header().Get("Content-Encoding") == "gzip") {
+				t.Errorf("%s for %q: %v", name, accepted, w.Header())
+			} else if packed {
+				z, err := gzip.NewReader(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body = z
+			}
+			if data, err := io.ReadAll(body); err != nil || !bytes.Equal(data, plain) {
+				t.Errorf("%s for %q is another file: %v", name, accepted, err)
+			}
+		}
 		if header.Get("Cache-Control") != "public, max-age=31536000, immutable" || header.Get("Content-Type") != kind || header["Set-Cookie"] != nil {
 			t.Errorf("%s: %v", name, header)
 		}

@@ -86,7 +86,7 @@ func testWeight(t *testing.T, s *devStage) {
 	b, p := s.tab(t), s.resident(t, "Margaret Hamilton")
 	w := b.weigh()
 	b.open(s.acme+"/sign-in").want(200, s.provider+"/login", "Sign in to continue to Acme")
-	if n := w.shows(t); n < 10_000 || n > 30_000 {
+	if n := w.shows(t); n < 5_000 || n > 30_000 {
 		t.Errorf("sign-in weighs %d bytes", n)
 	} else {
 		fmt.Println("sign-in", n)
@@ -95,7 +95,7 @@ func testWeight(t *testing.T, s *devStage) {
 	b.choose("Enable 2FA")
 	w.shows(t)
 	b.choose("Enable 2FA").want(200, s.provider, "Set Up Two-Factor Authentication")
-	if n := w.shows(t); n < 10_000 || n > 60_000 {
+	if n := w.shows(t); n < 5_000 || n > 60_000 {
 		t.Errorf("the set-up weighs %d bytes", n)
 	} else {
 		fmt.Println("set-up", n)
