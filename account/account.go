@@ -41,6 +41,7 @@ type Store struct {
 	pending   *secret.Box // what is shown and not confirmed yet
 	addresses *secret.Box // of people who are yet to be looked up
 	flows     *secret.Box
+	notices   *secret.Box
 	hasher    *hasher
 	cfg       Config
 	letters   chan struct{}
@@ -56,9 +57,26 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1)}
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
-		s.flows = ring.Box("google flow")
+		s.flows, s.notices = ring.Box("google flow"), ring.Box("notice")
 	}
 	return s
+}
+
+// SealNotice makes of a text what a browser may keep until its next page: nobody
+// else reads or writes it (SES-01).
+func (s *Store) SealNotice(text string) string { return encode(s.notices.Seal([]byte(text), "")) }
+
+// OpenNotice is the text of SealNotice, "" of anything else.
+func (s *Store) OpenNotice(sealed string) string {
+	b, ok := decode(sealed)
+	if !ok {
+		return ""
+	}
+	text, err := s.notices.Open(b, "")
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // PasswordMinLength is the least number of characters of a new password.
@@ -148,13 +166,27 @@ type Device struct {
 	UserAgent string
 }
 
+// inTurn runs a transaction about how a person proves who they are, or about their
+// sessions, after those of the same person that are under way: what one finds, none
+// changes meanwhile. A session must not open by one factor while the second is
+// being turned on, or while the person is disabled (I4 of the security cases).
+func (s *Store) inTurn(ctx context.Context, userID string, fn func(*db.Tx) error) error {
+	return s.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := tx.Lock(ctx, "users", userID); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
 // housekeepingBatch bounds how many rows one statement of house-keeping
 // deletes, so that it never holds up a sign-in.
 const housekeepingBatch = 500
 
 // Clean deletes what has expired: sessions a day after they ended or expired,
 // with their grants, throttles that are at rest, half sign-ins and set-ups that
-// were left, and links a day after their end. Call it every minute or so;
+// were left, links a day after their end, and what happened to people when nobody
+// is shown it any more; what operators did stays for operatorActAge. Call it every minute or so;
 // any number of replicas may.
 func (s *Store) Clean(ctx context.Context) error {
 	now := time.Now()
@@ -168,6 +200,8 @@ func (s *Store) Clean(ctx context.Context) error {
 		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND actor NOT LIKE 'operator:%' AND due_at IS NULL LIMIT $2)`, now.Add(-ActivityAge)},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND due_at IS NULL LIMIT $2)`, now.Add(-operatorActAge)},
 		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 	} {
 		for {

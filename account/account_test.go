@@ -225,25 +225,38 @@ func TestRefusedCostsNothing(t *testing.T) {
 	})
 }
 
-// A browser's memory of who signed in is worth nothing changed, and is bounded.
+// A browser's memory of who signed in is worth nothing changed, after a while, with
+// another credential, and is bounded.
 func TestRemember(t *testing.T) {
-	s := newStore(t, "sqlite", Config{})
-	held := ""
-	for i := range 20 {
-		held = s.Remember(held, "usr_"+strconv.Itoa(i))
-	}
-	if s.knownBrowser(held, "usr_19") == "" || s.knownBrowser(held, "usr_12") == "" {
-		t.Error("forgot who was here last")
-	}
-	if s.knownBrowser(held, "usr_11") != "" || s.knownBrowser(held, "usr_x") != "" || s.knownBrowser(held, "") != "" {
-		t.Error("knows who was not here, or too many")
-	}
-	if len(held) > 1024 {
-		t.Errorf("%d bytes", len(held))
-	}
-	for _, bad := range []string{"", "x", held[1:], held + "A", strings.ToLower(held)} {
-		if s.knownBrowser(bad, "usr_19") != "" {
-			t.Errorf("believes %q", bad)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, "sqlite", Config{})
+		held := ""
+		for i := range 20 {
+			held = s.remember(held, "usr_"+strconv.Itoa(i), int64(i))
 		}
-	}
+		if s.knownBrowser(held, "usr_19", 19) == "" || s.knownBrowser(held, "usr_12", 12) == "" {
+			t.Error("forgot who was here last")
+		}
+		if s.knownBrowser(held, "usr_11", 11) != "" || s.knownBrowser(held, "usr_x", 0) != "" || s.knownBrowser(held, "", 0) != "" {
+			t.Error("knows who was not here, or too many")
+		}
+		if s.knownBrowser(held, "usr_19", 20) != "" {
+			t.Error("knows who had another password")
+		}
+		if len(held) > 1024 {
+			t.Errorf("%d bytes", len(held))
+		}
+		for _, bad := range []string{"", "x", held[1:], held + "A", strings.ToLower(held), encode(s.browsers.Seal([]byte("id usr_19"), "")), encode(s.browsers.Seal([]byte("id usr_19 19 x"), ""))} {
+			if s.knownBrowser(bad, "usr_19", 19) != "" {
+				t.Errorf("believes %q", bad)
+			}
+		}
+		time.Sleep(Familiar)
+		if s.knownBrowser(held, "usr_19", 19) != "" {
+			t.Error("remembers for ever")
+		}
+		if s.knownBrowser(s.remember(held, "usr_19", 19), "usr_19", 19) == "" {
+			t.Error("does not learn again")
+		}
+	})
 }

@@ -58,7 +58,7 @@ func (s *Store) Enroll(ctx context.Context, in *Session, purpose Purpose, anew b
 			return err
 		}
 	}
-	if err := s.reserve(ctx, []lane{{"enroll/" + in.UserID, setUpsPerPerson, passwordWindow}}, time.Now()); err != nil {
+	if err := s.reserve(ctx, []lane{{"enroll/" + in.UserID, setUpsPerPerson, passwordWindow, false}}, time.Now()); err != nil {
 		return err // ten hashes each: not for a loop
 	}
 	plain := enrollmentPlain{Codes: newBackupCodes(), Salt: newSalt()}
@@ -178,7 +178,7 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 	if err != nil {
 		return "", err
 	}
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		if err := e.taken(ctx, tx, in, PurposeTOTP); err != nil {
 			return err
 		}
@@ -217,7 +217,7 @@ func (s *Store) MakeCodes(ctx context.Context, in *Session, d Device) error {
 		return err
 	}
 	now := time.Now()
-	return s.told("making backup codes", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.told("making backup codes", s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		if err := e.taken(ctx, tx, in, PurposeCodes); err != nil {
 			return err
 		}
@@ -250,14 +250,14 @@ func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFact
 	switch {
 	case f != nil:
 		failed := Event{Kind: EventConfirmFailed, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}
-		if p, err = s.judge(ctx, failed, s.knownBrowser(browser, in.UserID), *f); err != nil {
+		if p, err = s.judge(ctx, failed, s.knownBrowser(browser, in.UserID, in.credential), *f); err != nil {
 			return "", err
 		}
 		detail.AMR = p.amr()
 	case !in.SecondFresh():
 		return "", ErrProofNeeded
 	}
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		if p != nil {
 			if _, err := spend(ctx, tx, in.UserID, p); err != nil {
 				return err

@@ -24,6 +24,7 @@ type Event struct {
 	Device    Device
 	Detail    Detail
 
+	hushed bool   // the person heard of its like a moment ago
 	sealed []byte // the address of somebody who is yet to be looked up
 }
 
@@ -75,12 +76,12 @@ const codeFailedTold = 3
 func (e *Event) told() bool {
 	switch e.Kind {
 	case EventSignedIn:
-		return e.Detail.New
+		return e.Detail.New && !e.hushed
 	case EventCodeFailed:
 		return e.Detail.Failed == codeFailedTold
 	case EventSessionEnded, EventSessionsEnded:
 		return e.Actor.Kind == "operator"
-	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventResetRequested, EventResetLinkMade,
+	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventPasswordSet, EventResetRequested, EventResetLinkMade,
 		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
 		EventEmailChanged, EventMethodGoogle, EventMethodPassword:
 		return true
@@ -122,6 +123,10 @@ func orNull(s string) *string {
 
 // ActivityAge is how far back a person's activity is shown.
 const ActivityAge = 90 * 24 * time.Hour
+
+// operatorActAge is how long it is kept what operators did: for whoever looks into
+// an incident a year later.
+const operatorActAge = 400 * 24 * time.Hour
 
 // activityKinds are the events that are the person's own to see. What failed
 // before a first proof was right is not among them: it tells of strangers.

@@ -71,7 +71,7 @@ type flowSecrets struct {
 
 // BeginGoogle begins a round trip. Its values are random, 256 bits each.
 func (s *Store) BeginGoogle(ctx context.Context, sessionID, to string, d Device) (*GoogleFlow, error) {
-	if err := s.reserve(ctx, []lane{{"google/network/" + d.Network, googlePerNetwork, passwordWindow}}, time.Now()); err != nil {
+	if err := s.reserve(ctx, []lane{{"google/network/" + d.Network, googlePerNetwork, passwordWindow, false}}, time.Now()); err != nil {
 		return nil, err
 	}
 	f := &GoogleFlow{State: secret.Token(statePrefix), Browser: secret.Token(flowPrefix), SessionID: sessionID, To: to, Nonce: secret.Token(""), Verifier: secret.Token("")}
@@ -247,7 +247,7 @@ func (s *Store) ProveGoogle(ctx context.Context, in *Session, id Identity, d Dev
 		return "", fmt.Errorf("proving a session: %w", err)
 	}
 	now := time.Now()
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		if token, err = proved(ctx, tx, in.ID, now); err != nil {
 			return err
 		}
@@ -280,7 +280,7 @@ func (s *Store) UnlinkGoogle(ctx context.Context, userID, number string, by Acto
 
 func (s *Store) switchMethod(ctx context.Context, userID string, to Method, issuer, subject *string, number string, by Actor) error {
 	now := time.Now()
-	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+	err := s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		// password_changed_at moves in any case: what was opened with the old
 		// credential is dead.
 		n, err := tx.Exec(ctx, `

@@ -40,7 +40,7 @@ func (s *Store) ResetTwoFactor(ctx context.Context, userID, number string, by Ac
 		return err
 	}
 	now := time.Now()
-	return s.acted("resetting two-factor authentication", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.acted("resetting two-factor authentication", s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		if err := exists(ctx, tx, userID); err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (s *Store) ResetTwoFactor(ctx context.Context, userID, number string, by Ac
 // ends. Its errors are ErrNotFound and ErrGoogle.
 func (s *Store) MakeLink(ctx context.Context, userID string, life time.Duration, by Actor) (token string, err error) {
 	now := time.Now()
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		var method string
 		var hash sql.NullString
 		err := tx.QueryRow(ctx, `SELECT method, password_hash FROM users WHERE id = $1`, userID).Scan(&method, &hash)
@@ -115,6 +115,7 @@ func (s *Store) lanesOf(u *User) map[string]string {
 	return map[string]string{
 		"password/account":         "password/account/" + who,
 		"password/account-network": "password/account-network/" + who + "/",
+		"password/all":             "password/all/" + who + "/",
 		"password/browser":         "password/browser/" + who + "/",
 		"code/account":             "code/account/" + u.ID,
 		"code/browser":             "code/browser/" + u.ID + "/",
@@ -127,15 +128,16 @@ func (s *Store) lanesOf(u *User) map[string]string {
 
 // limits are the limits and windows of the lanes of lanesOf.
 var limits = map[string]lane{
-	"password/account":         {"", perAccount, passwordWindow},
-	"password/account-network": {"", perAccountNetwork, passwordWindow},
-	"password/browser":         {"", perBrowser, passwordWindow},
-	"code/account":             {"", codesPerAccount, codeWindow},
-	"code/browser":             {"", codesPerBrowser, codeWindow},
-	"backup-code/account":      {"", codesPerAccount, codeWindow},
-	"backup-code/browser":      {"", codesPerBrowser, codeWindow},
-	"reset/address":            {"", resetsPerAddress, resetWindow},
-	"enroll":                   {"", setUpsPerPerson, passwordWindow},
+	"password/account":         {"", perAccount, passwordWindow, false},
+	"password/account-network": {"", perAccountNetwork, passwordWindow, false},
+	"password/all":             {"", allPerNetwork, passwordWindow, true},
+	"password/browser":         {"", perBrowser, passwordWindow, false},
+	"code/account":             {"", codesPerAccount, codeWindow, false},
+	"code/browser":             {"", codesPerBrowser, codeWindow, false},
+	"backup-code/account":      {"", codesPerAccount, codeWindow, false},
+	"backup-code/browser":      {"", codesPerBrowser, codeWindow, false},
+	"reset/address":            {"", resetsPerAddress, resetWindow, false},
+	"enroll":                   {"", setUpsPerPerson, passwordWindow, false},
 }
 
 // pattern is what LIKE compares keys with: one key, or all that begin so if it
@@ -188,7 +190,7 @@ func (s *Store) Unthrottle(ctx context.Context, u *User, by Actor) error {
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0 WHERE user_id = $1`, u.ID); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, login_failures = 0 WHERE user_id = $1`, u.ID); err != nil {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventUnthrottled, UserID: u.ID, Actor: by})

@@ -139,6 +139,10 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 		l.Email = e.Detail.Other
 	}
 	if e.Kind == EventResetRequested {
+		// A password that is changed at this moment ends what was asked for before.
+		if err := tx.Lock(ctx, "users", u.ID); err != nil {
+			return nil, err
+		}
 		switch over, err := overtaken(ctx, tx, e, u.ID, now); {
 		case err != nil:
 			return nil, err
@@ -164,6 +168,10 @@ const resetWaits = 2 * time.Hour
 func overtaken(ctx context.Context, tx *db.Tx, e *Event, userID string, now time.Time) (bool, error) {
 	if now.Sub(e.At) > resetWaits {
 		return true, nil
+	}
+	var due sql.NullInt64
+	if err := tx.QueryRow(ctx, `SELECT due_at FROM events WHERE id = $1`, e.ID).Scan(&due); err != nil || !due.Valid {
+		return true, err
 	}
 	var newer int64
 	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM events WHERE user_id = $1 AND kind = $2 AND at > $3`, userID, EventResetRequested, db.Micros(e.At)).Scan(&newer)

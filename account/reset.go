@@ -13,27 +13,27 @@ import (
 
 // ChangePassword sets a new password for the person of a session who knows the
 // present one. The session goes on under a new token; with endOthers the person's
-// other sessions end (ASVS 7.4.3). Links that set a password and half sign-ins end
+// other sessions end (ASVS 7.4.3), and this browser alone stays a known one. Links that set a password and half sign-ins end
 // in any case. Of those who change the same password at once, one wins. Its errors
 // are ErrWrong, ErrGoogle, ErrTooLong, ErrBusy, *ThrottledError, *WeakError and
 // ErrNoSession.
-func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew string, endOthers bool, browser string, d Device) (token string, ended int, err error) {
-	before, err := s.checkOwnPassword(ctx, in, present, s.knownBrowser(browser, in.UserID), d.Network)
+func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew string, endOthers bool, browser string, d Device) (p Passage, ended int, err error) {
+	before, err := s.checkOwnPassword(ctx, in, present, s.knownBrowser(browser, in.UserID, in.credential), d.Network)
 	if err != nil {
-		return "", 0, err
+		return Passage{}, 0, err
 	}
 	if anew == present {
-		return "", 0, &WeakError{Code: "same", Reason: "it is the one that you have"}
+		return Passage{}, 0, &WeakError{Code: "same", Reason: "it is the one that you have"}
 	}
 	if err := s.checkNewPassword(anew, in.Email, in.Name); err != nil {
-		return "", 0, err
+		return Passage{}, 0, err
 	}
 	hash, err := s.hasher.hash(ctx, anew)
 	if err != nil {
-		return "", 0, err
+		return Passage{}, 0, err
 	}
 	now := time.Now()
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		// What holds now goes on with the new credential, what does not stays dead.
 		if _, err := tx.Exec(ctx, `
 			UPDATE sessions SET credential = $1 WHERE user_id = $2 AND ended_at IS NULL
@@ -52,7 +52,7 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 		if err := forgetLinks(ctx, tx, in.UserID); err != nil {
 			return err
 		}
-		if token, err = proved(ctx, tx, in.ID, now); err != nil {
+		if p.Session, err = proved(ctx, tx, in.ID, now); err != nil {
 			return err
 		}
 		if ended = 0; endOthers {
@@ -62,7 +62,8 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 		}
 		return Record(ctx, tx, Event{Kind: EventPasswordChanged, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Ended: ended}})
 	})
-	return token, ended, s.told("changing a password", err)
+	p.Known = s.remember(browser, in.UserID, db.Micros(now))
+	return p, ended, s.told("changing a password", err)
 }
 
 // forgetLinks ends what was begun with a password that is no more, links that are
@@ -89,7 +90,7 @@ func (s *Store) RequestReset(ctx context.Context, email string, d Device) error 
 	if err != nil {
 		return err
 	}
-	if err := s.reserve(ctx, []lane{{"reset/network/" + d.Network, resetsPerNetwork, resetWindow}}, time.Now()); err != nil {
+	if err := s.reserve(ctx, []lane{{"reset/network/" + d.Network, resetsPerNetwork, resetWindow, false}}, time.Now()); err != nil {
 		return err
 	}
 	err = s.reserve(ctx, s.resetLane(canonical), time.Now())
@@ -105,7 +106,7 @@ func (s *Store) RequestReset(ctx context.Context, email string, d Device) error 
 }
 
 func (s *Store) resetLane(email string) []lane {
-	return []lane{{"reset/address/" + s.pseudonym(email), resetsPerAddress, resetWindow}}
+	return []lane{{"reset/address/" + s.pseudonym(email), resetsPerAddress, resetWindow, false}}
 }
 
 // RequestOwnReset has the link mailed to the person of a session. Its errors are
@@ -137,7 +138,7 @@ func (s *Store) Link(ctx context.Context, token string, d Device) (*Link, error)
 	if !errors.Is(err, ErrNoLink) {
 		return l, err
 	}
-	if err := s.reserve(ctx, []lane{{"link/network/" + d.Network, linksPerNetwork, resetWindow}}, time.Now()); err != nil {
+	if err := s.reserve(ctx, []lane{{"link/network/" + d.Network, linksPerNetwork, resetWindow, false}}, time.Now()); err != nil {
 		return nil, err
 	}
 	return nil, ErrNoLink
@@ -195,7 +196,7 @@ func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device)
 		return err
 	}
 	now := time.Now()
-	return s.told("resetting a password", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.told("resetting a password", s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `DELETE FROM resets WHERE token_hash = $1 AND user_id = $2 AND expires_at > $3`, secret.Hash(token), userID, db.Micros(now))
 		if err != nil {
 			return err

@@ -30,6 +30,8 @@ type Session struct {
 	ProvedAt  time.Time // of the last proof of any kind
 	SecondAt  time.Time // of the last second factor; zero: none
 	TwoFactor bool      // whether the person has two-factor authentication by now
+
+	credential int64 // as a Login's
 }
 
 // ProofLife is how long a proof is good for changes of how a person signs in
@@ -84,11 +86,11 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 		amr, method                     string
 	)
 	err := s.db.QueryRow(ctx, `
-		SELECT s.id, s.user_id, u.email, u.name, u.method, s.auth_time, s.amr, s.acr, s.created_at, s.seen_at, s.proved_at, s.second_at, t.enabled_at
+		SELECT s.id, s.user_id, u.email, u.name, u.method, s.auth_time, s.amr, s.acr, s.created_at, s.seen_at, s.proved_at, s.second_at, s.credential, t.enabled_at
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN totp t ON t.user_id = s.user_id
 		WHERE s.token_hash = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND s.seen_at > $3 AND `+SessionHolds,
 		secret.Hash(token), db.Micros(now), db.Micros(now.Add(-s.cfg.SessionIdle))).
-		Scan(&in.ID, &in.UserID, &in.Email, &in.Name, &method, &authTime, &amr, &in.ACR, &created, &seen, &proved, &secondAt, &enabled)
+		Scan(&in.ID, &in.UserID, &in.Email, &in.Name, &method, &authTime, &amr, &in.ACR, &created, &seen, &proved, &secondAt, &in.credential, &enabled)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoSession
 	}
@@ -187,7 +189,7 @@ func endSessions(ctx context.Context, tx *db.Tx, userID, keep string, by Actor, 
 type Proof struct {
 	Password string
 	Second   *SecondFactor // in place of Password
-	Browser  string        // the value that Remember gave to this browser, or ""
+	Browser  string        // the last Passage.Known of this browser, or ""
 	Device   Device
 }
 
@@ -196,7 +198,7 @@ type Proof struct {
 // session. Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrGoogle, ErrTooLong,
 // ErrBusy, *ThrottledError and ErrNoSession.
 func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, err error) {
-	known := s.knownBrowser(f.Browser, in.UserID)
+	known := s.knownBrowser(f.Browser, in.UserID, in.credential)
 	if f.Second != nil {
 		return s.proveSecond(ctx, in, *f.Second, known, f.Device)
 	}
@@ -205,7 +207,7 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 		return "", err
 	}
 	now := time.Now()
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		var one int64
 		err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 AND password_hash = $2`, in.UserID, credential).Scan(&one)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -228,7 +230,7 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 		return "", err
 	}
 	now := time.Now()
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		left, err := spend(ctx, tx, in.UserID, p)
 		if err != nil {
 			return err
@@ -340,7 +342,7 @@ func (s *Store) EndOther(ctx context.Context, in *Session, id string, d Device) 
 
 func (s *Store) endOne(ctx context.Context, userID, id, not string, by Actor, d Device) error {
 	now := db.Micros(time.Now())
-	return s.acted("ending a session", s.db.Tx(ctx, func(tx *db.Tx) error {
+	return s.acted("ending a session", s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		if err := alive(ctx, tx, not); err != nil {
 			return err
 		}
@@ -382,7 +384,7 @@ func (s *Store) EndOthers(ctx context.Context, in *Session, d Device) (int, erro
 }
 
 func (s *Store) endMany(ctx context.Context, userID, keep string, by Actor, d Device) (n int, err error) {
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM logins WHERE user_id = $1`, userID); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ const (
 type Attempt struct {
 	Email    string
 	Password string
-	Browser  string // the value that Remember gave to this browser, or ""
+	Browser  string // the last Passage.Known of this browser, or ""
 	Device   Device
 }
 
@@ -78,7 +79,7 @@ func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
 	if invalid != nil {
 		address = "not an address: " + a.Email // counts as one of its own
 	}
-	lanes := s.passwordLanes(address, a.Device.Network, s.knownBrowser(a.Browser, userID))
+	lanes := s.passwordLanes(address, a.Device.Network, s.knownBrowser(a.Browser, userID, set.Int64))
 	if err := s.reserve(ctx, lanes, time.Now()); err != nil {
 		return nil, err
 	}
@@ -132,6 +133,11 @@ const loginPrefix = "hlo_"
 type Passage struct {
 	Session string
 	Half    string
+	// Known is what the browser keeps, for Familiar, to show that this person
+	// signed in with it before. It proves nothing; it only keeps strangers from
+	// locking the person out. It is worth nothing once the password was changed
+	// elsewhere.
+	Known string
 }
 
 // Complete is the one gate after every first factor: password, Google, whatever is
@@ -142,10 +148,15 @@ type Passage struct {
 // still be enabled and have the credential that was in force (else ErrWrong). old
 // is the token that the browser held: if it is the same person's session, that
 // session goes on under the new token, so that the tokens of workspaces stay with
-// it; anyone else's ends. browser is the value that Remember gave to it, or "".
+// it; anyone else's ends. browser is the last Passage.Known that it was given, or "".
 func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p Passage, err error) {
-	o := opening{userID: l.userID, amr: l.amr, acr: ACR1FA, credential: l.credential, old: old, device: l.device, newBrowser: s.knownBrowser(browser, l.userID) == ""}
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+	o := opening{userID: l.userID, amr: l.amr, acr: ACR1FA, credential: l.credential, old: old, device: l.device, newBrowser: s.knownBrowser(browser, l.userID, l.credential) == ""}
+	if o.newBrowser && !l.twoFactor {
+		if o.hushed, err = s.hush(ctx, l.userID, l.device.Network); err != nil {
+			return Passage{}, err
+		}
+	}
+	err = s.inTurn(ctx, l.userID, func(tx *db.Tx) error {
 		p = Passage{}
 		if !l.twoFactor {
 			token, err := s.open(ctx, tx, o)
@@ -175,6 +186,9 @@ func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p 
 		p.Session, err = s.open(ctx, tx, o) // it was turned off a moment ago
 		return err
 	})
+	if p.Session != "" {
+		p.Known = s.remember(browser, l.userID, l.credential)
+	}
 	if o.newBrowser {
 		return p, s.told("opening a session", err)
 	}
@@ -190,6 +204,17 @@ type opening struct {
 	old        string
 	device     Device
 	newBrowser bool
+	hushed     bool // no mail says that the browser is new
+}
+
+// hush reports whether the person has heard in the last hour of a new browser in
+// this network: more mails would say nothing more.
+func (s *Store) hush(ctx context.Context, userID, network string) (bool, error) {
+	err := s.reserve(ctx, []lane{{"told/sign-in/" + userID + "/" + network, 1, newSignInWindow, false}}, time.Now())
+	if _, full := errors.AsType[*ThrottledError](err); full {
+		return true, nil
+	}
+	return false, err
 }
 
 // open opens a session or goes on with the old one. Only with acr ACR2FA, whose
@@ -204,7 +229,7 @@ func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, e
 		secondAt = &at
 	}
 	const may = `u.disabled_at IS NULL AND COALESCE(u.password_changed_at, 0) = $1 AND (CAST($2 AS TEXT) = '` + ACR2FA + `' OR NOT EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id))`
-	e := Event{Kind: EventSignedInAgain, UserID: o.userID, Actor: person, Device: o.device, Detail: Detail{AMR: o.amr, New: o.newBrowser}}
+	e := Event{Kind: EventSignedInAgain, UserID: o.userID, Actor: person, Device: o.device, Detail: Detail{AMR: o.amr, New: o.newBrowser}, hushed: o.hushed}
 	if o.old != "" {
 		err := tx.Returning(ctx, `
 			UPDATE sessions SET token_hash = $3, auth_time = $4, amr = $5, acr = $2, address = $6, user_agent = $7, seen_at = $4, expires_at = $8, proved_at = $4, second_at = $9, credential = $1
@@ -231,12 +256,37 @@ func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, e
 	if n == 0 {
 		return "", ErrWrong
 	}
+	if err := s.makeRoom(ctx, tx, o, e.SessionID, now); err != nil {
+		return "", err
+	}
 	if o.old != "" {
 		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = 'replaced' WHERE token_hash = $2 AND ended_at IS NULL`, at, secret.Hash(o.old)); err != nil {
 			return "", err
 		}
 	}
 	return token, Record(ctx, tx, e)
+}
+
+// maxSessions is how many sessions a person has at the most. One more ends the one
+// that was not used for the longest time, as the person's activity says (ASVS 7.1.2).
+const maxSessions = 50
+
+// LimitReached is who ends a session of which there are too many.
+var LimitReached = Actor{Kind: "limit"}
+
+func (s *Store) makeRoom(ctx context.Context, tx *db.Tx, o opening, opened string, now time.Time) error {
+	e := Event{Kind: EventSessionEnded, UserID: o.userID, Actor: LimitReached, Device: o.device}
+	err := tx.Returning(ctx, `
+		UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE id = (
+			SELECT id FROM sessions WHERE user_id = $3 AND id <> $5 AND ended_at IS NULL AND expires_at > $1 ORDER BY seen_at DESC, created_at DESC LIMIT 1 OFFSET $4)
+		RETURNING id, user_agent`, []any{db.Micros(now), LimitReached.String(), o.userID, maxSessions - 1, opened}, &e.SessionID, &e.Detail.Other)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return Record(ctx, tx, e)
 }
 
 // A Half is a person whose first proof was right and whose second is to come.
@@ -286,24 +336,30 @@ func (s *Store) AbandonHalf(ctx context.Context, token string) error {
 // Finish judges the second factor of a half sign-in. If it is right, it is spent,
 // the half sign-in ends and the session opens, all in one transaction. Its errors are
 // ErrNoLogin, ErrWrong, ErrUsed, ErrPaused, ErrBusy and *ThrottledError.
-func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, browser string, d Device) (token, userID string, err error) {
+func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, browser string, d Device) (p Passage, err error) {
 	h, err := s.Half(ctx, half)
 	if err != nil {
-		return "", "", err
+		return Passage{}, err
 	}
 	e := Event{Kind: EventCodeFailed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{AMR: h.amr}}
-	p, err := s.judge(ctx, e, s.knownBrowser(browser, h.UserID), f)
+	proof, err := s.judge(ctx, e, s.knownBrowser(browser, h.UserID, h.credential), f)
 	if err != nil {
 		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
 			n, counting := s.db.Exec(db.Soft(ctx), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
 			if counting != nil || n == 0 {
-				return "", "", errors.Join(counting, ErrNoLogin)
+				return Passage{}, errors.Join(counting, ErrNoLogin)
 			}
 		}
-		return "", "", err
+		return Passage{}, err
 	}
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
-		left, err := spend(ctx, tx, h.UserID, p)
+	hushed := false
+	if h.newBrowser {
+		if hushed, err = s.hush(ctx, h.UserID, d.Network); err != nil {
+			return Passage{}, err
+		}
+	}
+	err = s.inTurn(ctx, h.UserID, func(tx *db.Tx) error {
+		left, err := spend(ctx, tx, h.UserID, proof)
 		if err != nil {
 			return err
 		}
@@ -314,45 +370,62 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 		if n == 0 {
 			return ErrNoLogin
 		}
-		token, err = s.open(ctx, tx, opening{
-			userID: h.UserID, amr: withAMR(h.amr, p.amr()), acr: ACR2FA, credential: h.credential, old: old, device: d, newBrowser: h.newBrowser,
+		p.Session, err = s.open(ctx, tx, opening{
+			userID: h.UserID, amr: withAMR(h.amr, proof.amr()), acr: ACR2FA, credential: h.credential, old: old, device: d, newBrowser: h.newBrowser, hushed: hushed,
 		})
 		if err != nil || !f.Backup {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
 	})
+	p.Known = s.remember(browser, h.UserID, h.credential)
 	if f.Backup || h.newBrowser {
-		return token, h.UserID, s.told("finishing a sign-in", err)
+		return p, s.told("finishing a sign-in", err)
 	}
-	return token, h.UserID, s.acted("finishing a sign-in", err)
+	return p, s.acted("finishing a sign-in", err)
 }
 
 // maxKnown bounds how many people one browser is remembered for.
 const maxKnown = 8
 
-// Remember returns the value that a browser keeps to show that this person
-// signed in with it before. It goes on from what the browser held. It proves
-// nothing; it only keeps strangers from locking the person out.
-func (s *Store) Remember(held, userID string) string {
+// Familiar is how long a browser is a known one after its person signed in with it.
+const Familiar = 180 * 24 * time.Hour
+
+// A familiar is a person who signed in with a browser before: with which
+// credential, and when.
+type familiar struct {
+	userID         string
+	credential, at int64
+}
+
+// remember returns the value for Passage.Known. It goes on from what the browser held.
+func (s *Store) remember(held, userID string, credential int64) string {
 	id, people := s.openBrowser(held)
 	if id == "" {
 		id = secret.ID("")
 	}
-	people = slices.DeleteFunc(people, func(p string) bool { return p == userID })
-	people = append([]string{userID}, people[:min(len(people), maxKnown-1)]...)
-	return encode(s.browsers.Seal([]byte(strings.Join(append([]string{id}, people...), " ")), ""))
+	people = slices.DeleteFunc(people, func(p familiar) bool { return p.userID == userID })
+	people = append([]familiar{{userID, credential, db.Micros(time.Now())}}, people[:min(len(people), maxKnown-1)]...)
+	text := id
+	for _, p := range people {
+		text += fmt.Sprintf(" %s %d %d", p.userID, p.credential, p.at)
+	}
+	return encode(s.browsers.Seal([]byte(text), ""))
 }
 
-// knownBrowser is the id of a browser in which the person signed in before, or "".
-func (s *Store) knownBrowser(held, userID string) string {
-	if id, people := s.openBrowser(held); userID != "" && slices.Contains(people, userID) {
+// knownBrowser is the id of a browser in which the person signed in before, with
+// the credential that is in force, or "". Who only knew a password that was changed
+// is a stranger again.
+func (s *Store) knownBrowser(held, userID string, credential int64) string {
+	id, people := s.openBrowser(held)
+	since := db.Micros(time.Now().Add(-Familiar))
+	if userID != "" && slices.ContainsFunc(people, func(p familiar) bool { return p.userID == userID && p.credential == credential && p.at > since }) {
 		return id
 	}
 	return ""
 }
 
-func (s *Store) openBrowser(held string) (id string, people []string) {
+func (s *Store) openBrowser(held string) (id string, people []familiar) {
 	sealed, ok := decode(held)
 	if !ok {
 		return "", nil
@@ -362,5 +435,17 @@ func (s *Store) openBrowser(held string) (id string, people []string) {
 		return "", nil
 	}
 	f := strings.Fields(string(plain))
-	return f[0], f[1:]
+	const words = 3 // of a familiar
+	if len(f)%words != 1 {
+		return "", nil
+	}
+	for p := range slices.Chunk(f[1:], words) {
+		credential, err1 := strconv.ParseInt(p[1], 10, 64)
+		at, err2 := strconv.ParseInt(p[2], 10, 64)
+		if err1 != nil || err2 != nil {
+			return "", nil
+		}
+		people = append(people, familiar{p[0], credential, at})
+	}
+	return f[0], people
 }

@@ -15,11 +15,12 @@ import (
 
 // A lane is one throttle that an attempt must pass: so many attempts in a
 // window. Attempts are counted before they are judged (I9 of the security
-// cases); a right one is given back. Lanes that are passed together have one window.
+// cases); a right one is given back, except by a lane that counts them all. Lanes that are passed together have one window.
 type lane struct {
 	key    string
 	limit  int
 	window time.Duration
+	all    bool
 }
 
 // The windows over which lanes count.
@@ -37,6 +38,7 @@ const (
 	perAccountNetwork = 10  // one address from one network
 	perAccount        = 50  // one address from everywhere
 	perNetwork        = 100 // all addresses from one network
+	allPerNetwork     = 100 // one address from one network, right passwords too: each costs a hash and a row (I18)
 )
 
 // The lanes of the second factor (NIST SP 800-63B-4 3.2.2). Each kind of code has
@@ -49,6 +51,9 @@ const (
 
 	googlePerNetwork = 200 // round trips to Google from one network
 )
+
+// A person hears once an hour at the most of new browsers in one network.
+const newSignInWindow = time.Hour
 
 // The lanes of password resets. An address that has had its share gets the same
 // answer and no further mail.
@@ -66,12 +71,13 @@ func (l lane) interval() time.Duration { return l.window / time.Duration(l.limit
 func (s *Store) passwordLanes(email, network, known string) []lane {
 	who := s.pseudonym(email)
 	if known != "" {
-		return []lane{{"password/browser/" + who + "/" + known, perBrowser, passwordWindow}}
+		return []lane{{"password/browser/" + who + "/" + known, perBrowser, passwordWindow, false}}
 	}
 	lanes := []lane{
-		{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow},
-		{"password/account/" + who, perAccount, passwordWindow},
-		{"password/network/" + network, perNetwork, passwordWindow},
+		{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow, false},
+		{"password/all/" + who + "/" + network, allPerNetwork, passwordWindow, true},
+		{"password/account/" + who, perAccount, passwordWindow, false},
+		{"password/network/" + network, perNetwork, passwordWindow, false},
 	}
 	// One order for everybody: two statements never wait for each other's rows.
 	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
@@ -82,9 +88,9 @@ func (s *Store) passwordLanes(email, network, known string) []lane {
 // "backup-code".
 func codeLanes(kind, userID, known string) []lane {
 	if known != "" {
-		return []lane{{kind + "/browser/" + userID + "/" + known, codesPerBrowser, codeWindow}}
+		return []lane{{kind + "/browser/" + userID + "/" + known, codesPerBrowser, codeWindow, false}}
 	}
-	return []lane{{kind + "/account/" + userID, codesPerAccount, codeWindow}}
+	return []lane{{kind + "/account/" + userID, codesPerAccount, codeWindow, false}}
 }
 
 func (s *Store) pseudonym(email string) string {
@@ -144,11 +150,13 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 	return &ThrottledError{Wait: wait}
 }
 
-// giveBack undoes one reservation of each lane: the attempt was right.
+// giveBack undoes one reservation of each lane that does not count all: the attempt
+// was right.
 func (s *Store) giveBack(ctx context.Context, lanes []lane) error {
 	var text strings.Builder
 	text.WriteString(`UPDATE throttles SET tat = tat - CASE key`)
 	var args []any
+	lanes = slices.DeleteFunc(slices.Clone(lanes), func(l lane) bool { return l.all })
 	for _, l := range lanes {
 		fmt.Fprintf(&text, " WHEN $%d THEN CAST($%d AS BIGINT)", len(args)+1, len(args)+2)
 		args = append(args, l.key, l.interval().Microseconds())

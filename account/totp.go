@@ -158,6 +158,7 @@ type SecondFactor struct {
 // Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrBusy and *ThrottledError.
 func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
 	kind, column, most := "code", "failures", maxCodeFailures
+	afterFirst := e.Kind == EventCodeFailed
 	if f.Backup {
 		kind, column, most = "backup-code", "backup_failures", noLimit
 	}
@@ -168,14 +169,21 @@ func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor
 	// Counted as a failure first: a right code takes all of them back.
 	var sealed, salt []byte
 	var last int64
+	var failed, failedLogin int
 	err := s.db.Returning(db.Soft(ctx), `
-		UPDATE totp SET `+column+` = `+column+` + 1 WHERE user_id = $1 AND `+column+` < $2 RETURNING secret_sealed, last_step, codes_salt, `+column,
-		[]any{e.UserID, most}, &sealed, &last, &salt, &e.Detail.Failed)
+		UPDATE totp SET `+column+` = `+column+` + 1, login_failures = login_failures + $3 WHERE user_id = $1 AND `+column+` < $2
+		RETURNING secret_sealed, last_step, codes_salt, `+column+`, login_failures`,
+		[]any{e.UserID, most, flag(afterFirst)}, &sealed, &last, &salt, &failed, &failedLogin)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, s.whyNoCode(ctx, e.UserID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("counting a code: %w", err)
+	}
+	// What somebody who is signed in mistypes must not hide what somebody does who
+	// only has the password.
+	if e.Detail.Failed = failed; afterFirst {
+		e.Detail.Failed = failedLogin
 	}
 	p := &second{}
 	if f.Backup {
@@ -187,7 +195,7 @@ func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor
 	case err == nil:
 		return p, s.giveBack(ctx, lanes)
 	case errors.Is(err, ErrWrong), errors.Is(err, ErrUsed):
-		if recording := s.recordFailure(ctx, e, f); recording != nil {
+		if recording := s.recordFailure(ctx, e, !f.Backup && failed >= most); recording != nil {
 			return nil, recording
 		}
 	}
@@ -200,10 +208,9 @@ const noLimit = 1 << 60
 
 // recordFailure records a wrong code, and the pause that the last one of too many
 // begins.
-func (s *Store) recordFailure(ctx context.Context, e Event, f SecondFactor) error {
+func (s *Store) recordFailure(ctx context.Context, e Event, pauses bool) error {
 	paused := e
 	paused.Kind = EventCodesPaused
-	pauses := !f.Backup && e.Detail.Failed >= maxCodeFailures
 	err := s.db.Tx(ctx, func(tx *db.Tx) error {
 		if err := Record(ctx, tx, e); err != nil || !pauses {
 			return err
@@ -270,7 +277,7 @@ func (s *Store) findBackupCode(ctx context.Context, userID, typed string, salt [
 // kind ends the count of wrong codes: that is how a pause ends.
 func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, err error) {
 	if p.hash == nil {
-		n, err := tx.Exec(ctx, `UPDATE totp SET last_step = $1, failures = 0 WHERE user_id = $2 AND last_step < $1`, p.step, userID)
+		n, err := tx.Exec(ctx, `UPDATE totp SET last_step = $1, failures = 0, login_failures = 0 WHERE user_id = $2 AND last_step < $1`, p.step, userID)
 		if err == nil && n == 0 {
 			err = ErrUsed
 		}
@@ -283,7 +290,7 @@ func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, 
 	if n == 0 {
 		return 0, ErrWrong
 	}
-	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, backup_failures = 0 WHERE user_id = $1`, userID); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, backup_failures = 0, login_failures = 0 WHERE user_id = $1`, userID); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_codes WHERE user_id = $1`, userID).Scan(&left)

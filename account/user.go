@@ -308,7 +308,7 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]*User, er
 // and with them every code and token (ASVS 7.4.2). Disabling twice is the same as once.
 func (s *Store) DisableUser(ctx context.Context, id string, by Actor) error {
 	now := db.Micros(time.Now())
-	return s.change(ctx, "disabling", func(tx *db.Tx) error {
+	return s.change(ctx, "disabling", id, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE users SET disabled_at = $1, updated_at = $1 WHERE id = $2 AND disabled_at IS NULL`, now, id)
 		if err != nil {
 			return err
@@ -331,7 +331,7 @@ func (s *Store) DisableUser(ctx context.Context, id string, by Actor) error {
 
 // EnableUser lets a disabled person sign in again. Sessions that ended stay ended.
 func (s *Store) EnableUser(ctx context.Context, id string, by Actor) error {
-	return s.change(ctx, "enabling", func(tx *db.Tx) error {
+	return s.change(ctx, "enabling", id, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE users SET disabled_at = NULL, updated_at = $1 WHERE id = $2 AND disabled_at IS NOT NULL`, db.Micros(time.Now()), id)
 		if err != nil {
 			return err
@@ -346,7 +346,7 @@ func (s *Store) EnableUser(ctx context.Context, id string, by Actor) error {
 // DeleteUser deletes a person with every session, code and token. What happened
 // stays recorded under the id alone; the id is never given again.
 func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
-	return s.change(ctx, "deleting", func(tx *db.Tx) error {
+	return s.change(ctx, "deleting", id, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1`, id)
 		if err != nil {
 			return err
@@ -361,8 +361,8 @@ func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
 	})
 }
 
-func (s *Store) change(ctx context.Context, doing string, fn func(*db.Tx) error) error {
-	err := s.db.Tx(ctx, fn)
+func (s *Store) change(ctx context.Context, doing, id string, fn func(*db.Tx) error) error {
+	err := s.inTurn(ctx, id, fn)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%s a person: %w", doing, err)
 	}

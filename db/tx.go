@@ -40,6 +40,19 @@ func (t *Tx) Returning(ctx context.Context, query string, args []any, dest ...an
 	return returning(t.unwatched(ctx), t.via, query, args, dest)
 }
 
+// Lock makes t and every other transaction that locks the same row of table run
+// one after the other; what t reads from now on is what the one before it left.
+// SQLite's transactions always do: there it does nothing. A row that does not
+// exist locks nothing.
+func (t *Tx) Lock(ctx context.Context, table, id string) error {
+	if t.local {
+		return ctx.Err()
+	}
+	// NO KEY: rows that refer to it may still be written.
+	_, err := t.Exec(ctx, `SELECT 1 FROM `+table+` WHERE id = $1 FOR NO KEY UPDATE`, id)
+	return err
+}
+
 // QueryRow reads at most one row. Scan it: an unread row keeps its connection.
 func (t *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
 	if err := t.ready(ctx, query); err != nil { // a row that says so when it is scanned

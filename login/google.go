@@ -503,7 +503,7 @@ func (h *Handler) googleConfirmed(w http.ResponseWriter, r *http.Request, f *acc
 	case err != nil:
 		return err
 	}
-	h.Sessions.Turn(w, token)
+	h.Sessions.Turn(w, account.Passage{Session: token})
 	http.Redirect(w, r, f.To, http.StatusSeeOther)
 	return nil
 }

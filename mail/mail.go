@@ -101,7 +101,7 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 		if l.Tries > 0 { // another link, another message: no mailbox may take it for the one before
 			id += "-" + strconv.Itoa(l.Tries+1)
 		}
-	case account.EventPasswordChanged, account.EventPasswordReset, account.EventTwoFactorReset, account.EventSessionsEnded,
+	case account.EventPasswordChanged, account.EventPasswordReset, account.EventPasswordSet, account.EventTwoFactorReset, account.EventSessionsEnded,
 		account.EventMethodGoogle, account.EventMethodPassword:
 		m.Ended = &d.Ended
 	case account.EventSessionEnded:

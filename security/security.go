@@ -224,11 +224,11 @@ func (h *Handler) changePassword(w http.ResponseWriter, r *http.Request, in *acc
 	if anew != f.Get("confirm_password") {
 		why = templates.Mismatch
 	} else {
-		var token string
-		token, _, err = h.Accounts.ChangePassword(r.Context(), in, f.Get("current_password"), anew, others, h.Sessions.Known(r), session.Device(r))
+		var p account.Passage
+		p, _, err = h.Accounts.ChangePassword(r.Context(), in, f.Get("current_password"), anew, others, h.Sessions.Known(r), session.Device(r))
 		switch {
 		case err == nil:
-			h.Sessions.Turn(w, token)
+			h.Sessions.Turn(w, p)
 			h.Sessions.Notice(w, "password_changed", "")
 			return seeOther(w, r, pathSecurity)
 		case errors.Is(err, account.ErrNoSession):

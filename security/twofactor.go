@@ -139,7 +139,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request, in *account.Ses
 	case err != nil:
 		return h.notSetUp(w, r, s.To, err)
 	}
-	h.Sessions.Turn(w, token)
+	h.Sessions.Turn(w, account.Passage{Session: token})
 	if s.To != "" {
 		return seeOther(w, r, s.To)
 	}
@@ -220,7 +220,7 @@ func (h *Handler) disable(w http.ResponseWriter, r *http.Request, in *account.Se
 	d := templates.Disable{}
 	switch {
 	case err == nil:
-		h.Sessions.Turn(w, token)
+		h.Sessions.Turn(w, account.Passage{Session: token})
 		h.Sessions.Notice(w, "two_factor_off", "")
 		return seeOther(w, r, pathSecurity)
 	case errors.Is(err, account.ErrOff):

@@ -38,9 +38,6 @@ const (
 	noticeCookie  = "harmony-notice"
 )
 
-// knownFor is how long a browser is remembered as one that its person uses.
-const knownFor = 365 * 24 * time.Hour
-
 // Cookie returns the value of the cookie of this name. A cookie that comes twice
 // counts as none: one of the two is not ours.
 func (m *Manager) Cookie(r *http.Request, name string) string {
@@ -129,8 +126,8 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login
 		m.SetCookie(w, halfCookie, p.Half, account.HalfLife)
 		return false, nil
 	}
-	m.opened(w, r, p.Session, l.UserID())
-	return true, nil
+	m.Turn(w, p)
+	return true, m.Abandon(w, r) // whoever else was half signed in here
 }
 
 // Half is who is half signed in in the request's browser. Its error is
@@ -142,7 +139,7 @@ func (m *Manager) Half(r *http.Request) (*account.Half, error) {
 // Finish judges the second factor of who is half signed in and, if it is right,
 // opens the session. Its errors are those of account.Store.Finish.
 func (m *Manager) Finish(w http.ResponseWriter, r *http.Request, f account.SecondFactor) error {
-	token, userID, err := m.accounts.Finish(r.Context(), m.Cookie(r, halfCookie), f, m.Cookie(r, sessionCookie), m.Known(r), Device(r))
+	p, err := m.accounts.Finish(r.Context(), m.Cookie(r, halfCookie), f, m.Cookie(r, sessionCookie), m.Known(r), Device(r))
 	if errors.Is(err, account.ErrNoLogin) {
 		m.SetCookie(w, halfCookie, "", -1)
 	}
@@ -150,13 +147,8 @@ func (m *Manager) Finish(w http.ResponseWriter, r *http.Request, f account.Secon
 		return err
 	}
 	m.SetCookie(w, halfCookie, "", -1)
-	m.opened(w, r, token, userID)
+	m.Turn(w, p)
 	return nil
-}
-
-func (m *Manager) opened(w http.ResponseWriter, r *http.Request, token, userID string) {
-	m.SetCookie(w, sessionCookie, token, m.max)
-	m.SetCookie(w, knownCookie, m.accounts.Remember(m.Known(r), userID), knownFor)
 }
 
 // Abandon forgets who is half signed in.
@@ -176,19 +168,23 @@ func (m *Manager) Prove(w http.ResponseWriter, r *http.Request, in *account.Sess
 	if err != nil {
 		return err
 	}
-	m.Turn(w, token)
+	m.Turn(w, account.Passage{Session: token})
 	return nil
 }
 
-// Turn gives the browser the new token of its session.
-func (m *Manager) Turn(w http.ResponseWriter, token string) {
-	m.SetCookie(w, sessionCookie, token, m.max)
+// Turn gives the browser the new token of its session and, if p has it, what it is
+// known by.
+func (m *Manager) Turn(w http.ResponseWriter, p account.Passage) {
+	m.SetCookie(w, sessionCookie, p.Session, m.max)
+	if p.Known != "" {
+		m.SetCookie(w, knownCookie, p.Known, account.Familiar)
+	}
 }
 
 // Notice leaves word of what was just done for the page that comes next: a key
 // of the catalogue below "notice.", and a value that it names, or "".
 func (m *Manager) Notice(w http.ResponseWriter, key, value string) {
-	m.SetCookie(w, noticeCookie, url.Values{"n": {key}, "v": {value}}.Encode(), time.Minute)
+	m.SetCookie(w, noticeCookie, m.accounts.SealNotice(url.Values{"n": {key}, "v": {value}}.Encode()), time.Minute)
 }
 
 // TakeNotice returns what Notice left, once.
@@ -198,16 +194,19 @@ func (m *Manager) TakeNotice(w http.ResponseWriter, r *http.Request) (key, value
 		return "", ""
 	}
 	m.SetCookie(w, noticeCookie, "", -1)
-	q, err := url.ParseQuery(c)
+	q, err := url.ParseQuery(m.accounts.OpenNotice(c))
 	if err != nil {
 		return "", ""
 	}
 	return q.Get("n"), q.Get("v")
 }
 
-// End ends the session of the request's browser, if it has one, and forgets its
-// cookie.
+// End ends the session of the request's browser, if it has one, and who is half
+// signed in there, and forgets the cookies.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
+	if err := m.Abandon(w, r); err != nil {
+		return err
+	}
 	_, err := m.end(r, "")
 	if err == nil {
 		m.SetCookie(w, sessionCookie, "", -1)

@@ -440,6 +440,7 @@ type ActivityEvent struct {
 	Other   *Device // the session that was ended
 	Case    string  // support's case number
 	Support bool    // an operator did it
+	Limit   bool    // nobody did: there were too many
 }
 
 // NotMe is where "This wasn’t me" leads. It posts to /preferences/not-me, which

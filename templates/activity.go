@@ -116,6 +116,7 @@ func (v *view) Event(e ActivityEvent) (string, error) {
 		when   bool
 	}{
 		{"_support", e.Support},
+		{"_limit", e.Limit},
 		{"_google", strings.HasPrefix(e.How, "google")},
 		{"_how", v.Text["with."+e.How] != ""},
 		{"_device", e.Other != nil},
@@ -141,7 +142,7 @@ var eventIcons = []struct {
 	{"alert", []string{"code_failed", "codes_paused"}},
 	{"leave", []string{"signed_out", "session_ended", "sessions_ended"}},
 	{"mail", []string{"password_reset_requested", "reset_link_made", "invited", "email_changed"}},
-	{"lock", []string{"password_changed", "password_reset", "method_google", "method_password"}},
+	{"lock", []string{"password_changed", "password_reset", "password_set", "method_google", "method_password"}},
 	{"shield-on", []string{"two_factor_enabled"}},
 	{"shield", []string{"two_factor_disabled", "two_factor_reset"}},
 	{"key", []string{"backup_codes_made", "backup_code_used"}},

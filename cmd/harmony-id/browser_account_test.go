@@ -320,8 +320,13 @@ func (b *tab) download(name string) (file, text string) {
 	}
 	b.click(name)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if files, _ := filepath.Glob(filepath.Join(dir, "*.txt")); len(files) == 1 {
-			return filepath.Base(files[0]), string(must(os.ReadFile(files[0]))(b.t))
+		files, _ := filepath.Glob(filepath.Join(dir, "*.txt"))
+		if len(files) != 1 {
+			continue
+		}
+		// An empty one keeps the name until the other is complete.
+		if text := string(must(os.ReadFile(files[0]))(b.t)); text != "" {
+			return filepath.Base(files[0]), text
 		}
 	}
 	b.t.Fatalf("%s saves no file\n%s", name, b.where())

@@ -680,7 +680,7 @@ func TestNoticeOfNobody(t *testing.T) {
 			b.plant("__Host-harmony-notice", v)
 			p := b.get("/preferences/security")
 			p.want(http.StatusOK, "/preferences/security")
-			if strings.Contains(p.body, "<script>") || strings.Contains(p.body, "<b>x") || strings.Contains(p.body, "nonsense") {
+			if strings.Contains(p.body, "<script>") || strings.Contains(p.body, "<b>x") || strings.Contains(p.body, "nonsense") || strings.Contains(p.body, "We’ve sent") {
 				t.Errorf("%q is shown", v)
 			}
 		}

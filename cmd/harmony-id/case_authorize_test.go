@@ -32,6 +32,12 @@ import (
 
 // onEach tells a story on each engine, in a bubble of its own.
 func onEach(t *testing.T, story func(t *testing.T, w *world)) {
+	t.Parallel() // each world is its own, and so is its time
+	eachAlone(t, story)
+}
+
+// eachAlone is onEach for what touches more than its world.
+func eachAlone(t *testing.T, story func(t *testing.T, w *world)) {
 	dbtest.Each(t, func(t *testing.T, engine string) {
 		synctest.Test(t, func(t *testing.T) { story(t, wellBehaved(t, engine)) })
 	})
@@ -40,6 +46,11 @@ func onEach(t *testing.T, story func(t *testing.T, w *world)) {
 // onOne is for what happens before a database is asked, or in the same words on
 // both engines.
 func onOne(t *testing.T, story func(t *testing.T, w *world)) {
+	t.Parallel()
+	oneAlone(t, story)
+}
+
+func oneAlone(t *testing.T, story func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) { story(t, wellBehaved(t, "sqlite")) })
 }
 

@@ -198,7 +198,7 @@ func TestLOGIN02_SameWork(t *testing.T) {
 // LOGIN-03: ten guesses, then not even the right one is looked at, until the time
 // is over that the page says.
 func TestLOGIN03_Throttled(t *testing.T) {
-	onEach(t, func(t *testing.T, w *world) {
+	eachAlone(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
 		for i := range 10 {
 			p := b.attempt(strings.ToUpper(adaEmail[:1+i])+adaEmail[1+i:], fmt.Sprint("wrong ", i)) // one account, however it is written
@@ -559,7 +559,7 @@ func TestLOGIN09_WholePassword(t *testing.T) {
 
 // LOGIN-10: what is too long is not hashed, and not read to its end.
 func TestLOGIN10_TooLong(t *testing.T) {
-	onEach(t, func(t *testing.T, w *world) {
+	eachAlone(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
 		for _, c := range []struct {
 			password string
@@ -650,7 +650,7 @@ func TestDOS01_BodyWithoutEnd(t *testing.T) {
 
 // DOS-05: forms of many fields, strange fields, and great fields.
 func TestDOS05_StrangeForms(t *testing.T) {
-	onOne(t, func(t *testing.T, w *world) {
+	oneAlone(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
 		many := strings.Repeat("a&", 30000)
 		distinct := "client_id=acme"
