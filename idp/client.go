@@ -31,11 +31,25 @@ type Client struct {
 	Require2FA             bool   // only people who proved a second factor get there
 	GrantTypes             []string
 	Scopes                 []string // the scopes that it may be given
+	AccessToken            string   // TokenOpaque or TokenJWT
+	ThirdParty             bool     // people are asked before it gets anything (consent)
+	JWKS                   string   // its public keys (RFC 7517), for private_key_jwt; "": none, or at JWKSURI
+	JWKSURI                string
+	BackchannelLogoutURI   string // where it is told that a session ended (OIDC Back-Channel Logout 2.2)
 	CreatedAt              time.Time
 	DisabledAt             time.Time // zero: enabled
 
-	secretHash []byte
+	secretHash     []byte
+	oldSecretHash  []byte // taken, too, until oldSecretUntil
+	oldSecretUntil time.Time
 }
+
+// What a client's access tokens are: opaque, or JWTs that its resource servers read
+// themselves (RFC 9068).
+const (
+	TokenOpaque = "opaque"
+	TokenJWT    = "jwt"
+)
 
 // The authentication methods of clients (OIDC Core 9).
 const (
@@ -90,6 +104,7 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	}
 	n.AuthMethod = orDefault(n.AuthMethod, AuthBasic)
 	n.IDTokenAlg = orDefault(n.IDTokenAlg, algES256)
+	n.AccessToken = orDefault(n.AccessToken, TokenOpaque)
 	if n.GrantTypes == nil {
 		n.GrantTypes = []string{grantCode, grantRefresh}
 	}
@@ -114,10 +129,12 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	n.CreatedAt = time.Now().UTC()
 	err := c.change(ctx, account.Event{Kind: "client_created", ClientID: n.ID, Actor: operator(by)}, func(tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `
-			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa,
+				access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 			n.ID, n.Name, n.secretHash, n.AuthMethod, list(n.RedirectURIs), list(n.PostLogoutRedirectURIs), list(n.GrantTypes), list(n.Scopes),
-			n.IDTokenAlg, flag(n.RequirePKCE), flag(n.Require2FA), db.Micros(n.CreatedAt))
+			n.IDTokenAlg, flag(n.RequirePKCE), flag(n.Require2FA),
+			n.AccessToken, flag(n.ThirdParty), n.JWKS, n.JWKSURI, n.BackchannelLogoutURI, db.Micros(n.CreatedAt))
 		return err
 	})
 	if db.IsConflict(err, "clients", "id") {
@@ -225,16 +242,18 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa, created_at, disabled_at`
+const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa,
+	access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, old_secret_hash, old_secret_until, created_at, disabled_at`
 
 func scanClient(scan func(...any) error) (*Client, error) {
 	var (
 		c                                  Client
 		redirects, logouts, grants, scopes string
-		pkce, second, created              int64
-		disabled                           sql.NullInt64
+		pkce, second, third, created       int64
+		oldUntil, disabled                 sql.NullInt64
 	)
-	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &second, &created, &disabled); err != nil {
+	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &second,
+		&c.AccessToken, &third, &c.JWKS, &c.JWKSURI, &c.BackchannelLogoutURI, &c.oldSecretHash, &oldUntil, &created, &disabled); err != nil {
 		return nil, err
 	}
 	for _, l := range []struct {
@@ -245,7 +264,10 @@ func scanClient(scan func(...any) error) (*Client, error) {
 			return nil, fmt.Errorf("client %s: %w", c.ID, err)
 		}
 	}
-	c.RequirePKCE, c.Require2FA, c.CreatedAt = pkce == 1, second == 1, db.Time(created)
+	c.RequirePKCE, c.Require2FA, c.ThirdParty, c.CreatedAt = pkce == 1, second == 1, third == 1, db.Time(created)
+	if oldUntil.Valid {
+		c.oldSecretUntil = db.Time(oldUntil.Int64)
+	}
 	if disabled.Valid {
 		c.DisabledAt = db.Time(disabled.Int64)
 	}
