@@ -2,12 +2,15 @@ package idp
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/secret"
+	"github.com/harmony/id/templates"
 	"github.com/harmony/id/web"
 )
 
@@ -187,21 +190,28 @@ func (s *Server) answerCode(w http.ResponseWriter, r *http.Request, req *request
 	if req.ID != "" {
 		s.sessions.SetCookie(w, requestCookie+req.ID, "", -1)
 	}
-	return s.answer(w, req, url.Values{"code": {code}})
+	return s.answer(w, r, req, url.Values{"code": {code}})
 }
 
 // answerError gives the workspace an error (OIDC Core 3.1.2.6).
 func (s *Server) answerError(w http.ResponseWriter, r *http.Request, req *request, e *oauthError) error {
 	note(r, "authorization request refused", "client_id", req.ClientID, "error", e.code, "why", e.description)
-	return s.answer(w, req, url.Values{"error": {e.code}, "error_description": {e.description}})
+	return s.answer(w, r, req, url.Values{"error": {e.code}, "error_description": {e.description}})
 }
 
 // answer is the only way back to a workspace. It says whose answer it is (RFC 9207).
-func (s *Server) answer(w http.ResponseWriter, req *request, v url.Values) error {
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *request, v url.Values) error {
 	if req.State != "" {
 		v.Set("state", req.State)
 	}
 	v.Set("iss", s.cfg.Issuer)
+	if req.FormPost {
+		p := templates.FormPost{Workspace: req.client.Name, Action: req.RedirectURI}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			p.Fields = append(p.Fields, templates.Field{Name: name, Value: v.Get(name)})
+		}
+		return web.Show(w, r, http.StatusOK, p)
+	}
 	return redirect(w, withQuery(req.RedirectURI, v))
 }
 

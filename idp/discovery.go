@@ -23,7 +23,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"end_session_endpoint":                           s.cfg.Issuer + pathEndSession,
 		"scopes_supported":                               allScopes,
 		"response_types_supported":                       []string{"code"},
-		"response_modes_supported":                       []string{"query"},
+		"response_modes_supported":                       []string{modeQuery, modeFormPost},
 		"grant_types_supported":                          []string{grantCode, grantRefresh},
 		"subject_types_supported":                        []string{"public"},
 		"id_token_signing_alg_values_supported":          algs,

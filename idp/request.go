@@ -31,6 +31,7 @@ type request struct {
 	Nonce       string `json:"nonce,omitempty"`
 	Scope       string `json:"scope"`                    // what is asked for and allowed
 	Challenge   string `json:"code_challenge,omitempty"` // S256
+	FormPost    bool   `json:"form_post,omitempty"`      // response_mode: the answer is posted
 	Prompt      string `json:"prompt,omitempty"`         // none, login or select_account
 	MaxAge      *int64 `json:"max_age,omitempty"`        // seconds
 	LoginHint   string `json:"login_hint,omitempty"`     // an address, for the form
@@ -174,6 +175,9 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 		r.State = q.Get("state")
 	}
 
+	// The mode first: errors are answered in it, too.
+	r.FormPost = len(q["response_mode"]) == 1 && q.Get("response_mode") == modeFormPost
+
 	refuse := func(code, description string) (*request, error) { return r, &oauthError{code, description} }
 	for _, name := range parameters {
 		switch v := q[name]; {
@@ -194,8 +198,8 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 		return refuse("invalid_request", "response_type is missing")
 	case q.Get("response_type") != "code":
 		return refuse("unsupported_response_type", "the only response_type is code")
-	case q.Get("response_mode") != "" && q.Get("response_mode") != "query":
-		return refuse("invalid_request", "the only response_mode is query")
+	case q.Get("response_mode") != "" && q.Get("response_mode") != modeQuery && !r.FormPost:
+		return refuse("invalid_request", "the response_modes are query and form_post")
 	case len(q.Get("nonce")) > maxNonce:
 		return refuse("invalid_request", "nonce is too long")
 	}
@@ -261,6 +265,13 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	}
 	return r, nil
 }
+
+// How an answer comes back (OAuth 2.0 Multiple Response Types 2.1, Form Post
+// Response Mode).
+const (
+	modeQuery    = "query"
+	modeFormPost = "form_post"
+)
 
 // parameters are those that may come once only (RFC 6749 3.1).
 var parameters = []string{

@@ -2,7 +2,9 @@ package templates
 
 import (
 	"cmp"
+	"html/template"
 	"strconv"
+	"strings"
 )
 
 // SignIn is the sign-in page and, with Fixed, "Confirm it’s you". Its form
@@ -147,6 +149,36 @@ func (p SignOut) title(v *view) string { return v.Text["sign_out.title"] }
 
 // Initials stand for the person.
 func (p SignOut) Initials() string { return initials(p.Name, p.Email) }
+
+// FormPost has the browser post Fields to a workspace, by itself or at a press.
+type FormPost struct {
+	Workspace string // its display name
+	Action    string // its redirect URI
+	Fields    []Field
+}
+
+func (p FormPost) name() string         { return "form-post" }
+func (p FormPost) failed() bool         { return false }
+func (p FormPost) leaves() bool         { return true }
+func (p FormPost) title(v *view) string { return v.Text["form_post.title"] }
+func (p FormPost) formAction() string   { return p.Action }
+
+// To is Action. It may have a scheme of its own, with a dot in it (RFC 8252 7.1).
+func (p FormPost) To() any {
+	if scheme, _, _ := strings.Cut(p.Action, ":"); strings.Contains(scheme, ".") {
+		return template.URL(p.Action)
+	}
+	return p.Action
+}
+
+// FormAction is the one URI that the page's forms may be sent to, "" if FormsLeave
+// decides.
+func FormAction(p Page) string {
+	if one, ok := p.(interface{ formAction() string }); ok {
+		return one.formAction()
+	}
+	return ""
+}
 
 // SignedOut is the page after signing out.
 type SignedOut struct {

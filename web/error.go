@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -209,7 +210,9 @@ func (x *exchange) show(status int, p templates.Page) error {
 	h["Content-Type"] = htmlType
 	h["Cross-Origin-Opener-Policy"] = sameOrigin
 	h["Permissions-Policy"] = closedFeatures
-	if templates.FormsLeave(p) {
+	if to := templates.FormAction(p); to != "" {
+		h["Content-Security-Policy"] = []string{leavingPolicy[0] + "; form-action " + source(to)}
+	} else if templates.FormsLeave(p) {
 		h["Content-Security-Policy"] = leavingPolicy
 	} else {
 		h["Content-Security-Policy"] = pagePolicy
@@ -217,6 +220,19 @@ func (x *exchange) show(status int, p templates.Page) error {
 	x.WriteHeader(status)
 	_, _ = x.Write(b.Bytes()) // whoever asked has gone
 	return nil
+}
+
+// source is the CSP source of a URI that was checked (CSP 3 section 2.3.1): its
+// origin, or its scheme where an origin cannot be written.
+func source(uri string) string {
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil || u.Scheme == "":
+		return "'none'"
+	case u.Host == "" || strings.Contains(u.Host, "["):
+		return u.Scheme + ":"
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // Static serves the files of templates under /static/. Their names change with

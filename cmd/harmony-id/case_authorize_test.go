@@ -935,7 +935,7 @@ func TestAZ15_AZ16_Z17_NotSupported(t *testing.T) {
 		object := b64(`{"alg":"none"}`) + "." + b64(`{"redirect_uri":"https://evil.test","client_id":"acme"}`) + "."
 		for _, c := range []struct{ name, value, want string }{
 			{"response_mode", "fragment", "invalid_request"}, {"response_mode", "web_message", "invalid_request"}, {"response_mode", "query.jwt", "invalid_request"},
-			{"response_mode", "form_post", "invalid_request"}, {"response_mode", "foo", "invalid_request"}, {"response_mode", "QUERY", "invalid_request"},
+			{"response_mode", "form_post query", "invalid_request"}, {"response_mode", "foo", "invalid_request"}, {"response_mode", "QUERY", "invalid_request"},
 			{"request", object, "request_not_supported"}, {"request", "e30.bnVsbA.eA", "request_not_supported"},
 			{"request_uri", "http://127.0.0.1:1/sink", "request_uri_not_supported"}, {"request_uri", "urn:ietf:params:oauth:request_uri:x", "request_uri_not_supported"},
 			{"registration", `{"redirect_uris":["https://evil.test"]}`, "registration_not_supported"},
@@ -950,6 +950,48 @@ func TestAZ15_AZ16_Z17_NotSupported(t *testing.T) {
 		f.wantError(b.get(f.url()), "request_not_supported")
 		f = w.acme.begin("response_mode", "query")
 		f.code(b.get(f.url()))
+	})
+}
+
+// AZ-15, WEB-11: with response_mode=form_post a page of ours posts what the workspace
+// gets, errors too, and nothing of it stands in a URL; the page may post there and
+// nowhere else.
+func TestAZ15_FormPost(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		posted := func(f *flow, p *page) url.Values {
+			t.Helper()
+			p.wantStatus(http.StatusOK)
+			if csp := p.header.Get("Content-Security-Policy"); !strings.Contains(csp, "; form-action https://acme.test") || strings.Count(csp, "form-action") != 1 || p.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("CSP %q", csp)
+			}
+			if strings.Contains(p.url.String(), "code=") || strings.Contains(p.url.String(), "error") {
+				t.Errorf("in the URL: %s", p.url)
+			}
+			v := p.form(callback)
+			if v.Get("state") != f.query.Get("state") || v.Get("iss") != issuer {
+				t.Errorf("answer %v", v)
+			}
+			return v
+		}
+		b := w.newBrowser()
+		f := w.acme.begin("response_mode", "form_post", "prompt", "none")
+		if v := posted(f, b.get(f.url())); v.Get("error") != "login_required" || v.Has("code") {
+			t.Errorf("answer %v", v)
+		}
+		f = w.acme.begin("response_mode", "form_post", "response_type", "token")
+		if v := posted(f, b.get(f.url())); v.Get("error") != "unsupported_response_type" {
+			t.Errorf("answer %v", v)
+		}
+		// Through the sign-in page, with a state that would break out of an attribute.
+		f = w.acme.begin("response_mode", "form_post", "state", `"><script>alert(1)</script>&'`)
+		p := b.fill(b.get(f.url()), adaEmail, adaPassword)
+		if strings.Contains(p.body, "<script>alert") {
+			t.Error("the state is part of the page")
+		}
+		f.redeem(posted(f, p).Get("code")).ok()
+		// And in a session, where it is one page.
+		f = w.acme.begin("response_mode", "form_post")
+		f.redeem(posted(f, b.once(http.MethodGet, f.url(), nil, nil)).Get("code")).ok()
 	})
 }
 
@@ -1238,7 +1280,7 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 		for name, want := range map[string][]any{
 			"grant_types_supported":                       {"authorization_code", "refresh_token"},
 			"response_types_supported":                    {"code"},
-			"response_modes_supported":                    {"query"},
+			"response_modes_supported":                    {"query", "form_post"},
 			"code_challenge_methods_supported":            {"S256"},
 			"id_token_signing_alg_values_supported":       {"ES256", "RS256", "EdDSA"},
 			"token_endpoint_auth_methods_supported":       {"client_secret_basic", "client_secret_post", "none"},

@@ -157,6 +157,9 @@
   });
   addEventListener("pageshow", () => all("form[data-sent]").forEach(release));
 
+  // What goes on to a workspace goes on by itself.
+  if (one("go-on")) one("go-on").requestSubmit();
+
   // The menu closes as menus do.
   for (const menu of all("details.menu")) {
     addEventListener("click", (e) => menu.contains(e.target) || (menu.open = false));
