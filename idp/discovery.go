@@ -32,7 +32,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"prompt_values_supported":                        []string{"none", "login", "select_account"},
 		"acr_values_supported":                           []string{account.ACR1FA, account.ACR2FA},
 		"ui_locales_supported":                           []string{"en"},
-		"claims_parameter_supported":                     false,
+		"claims_parameter_supported":                     true,
 		"request_parameter_supported":                    false,
 		"request_uri_parameter_supported":                false,
 		"request_object_signing_alg_values_supported":    []string{algRS256}, // none of them none

@@ -64,14 +64,14 @@ func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (co
 	}
 	now := db.Micros(time.Now())
 	n, err := s.db.Exec(ctx, `
-		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at)
-		SELECT $1, s.id, s.user_id, c.id, $2, $3, $4, $5, $6,
+		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at)
+		SELECT $1, s.id, s.user_id, c.id, $2, $3, $11, $4, $5, $6,
 			s.auth_time, s.amr, s.acr, $7, $8
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = $9
 		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND `+account.SessionHolds+` AND c.disabled_at IS NULL
 			AND (c.require_2fa = 0 OR s.acr = '`+account.ACR2FA+`')
 		ON CONFLICT (request_id) DO NOTHING`,
-		id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID)
+		id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID, r.Claims.text())
 	if err != nil {
 		return "", fmt.Errorf("granting: %w", err)
 	}
@@ -84,6 +84,7 @@ func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (co
 // A grant is what tokens repeat.
 type grant struct {
 	id, sessionID, userID, clientID, scope, nonce, acr string
+	claims                                             claimsRequest
 	amr                                                []string
 	authTime, createdAt                                time.Time
 	refresh                                            string // the refresh token to answer with, or ""
@@ -115,15 +116,15 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 	g := &grant{id: id}
 	refresh := s.newRefreshToken(id)
 	var (
-		amr, registered, challenge string
-		authTime, created          int64
+		amr, registered, challenge, claims string
+		authTime, created                  int64
 	)
 	err := s.db.Returning(ctx, `
 		UPDATE grants SET redeemed_at = $1, refreshed_at = $1, refresh_hash = $2
 		WHERE id = $3 AND code_hash = $4 AND redeemed_at IS NULL AND `+alive+`
-		RETURNING session_id, user_id, client_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at`,
+		RETURNING session_id, user_id, client_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at`,
 		[]any{db.Micros(now), secret.Hash(refresh), id, secret.Hash(code)},
-		&g.sessionID, &g.userID, &g.clientID, &g.scope, &g.nonce, &registered, &challenge, &authTime, &amr, &g.acr, &created)
+		&g.sessionID, &g.userID, &g.clientID, &g.scope, &claims, &g.nonce, &registered, &challenge, &authTime, &amr, &g.acr, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, s.replayed(ctx, id, code)
 	}
@@ -131,6 +132,9 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 		return nil, fmt.Errorf("redeeming a code: %w", err)
 	}
 	g.amr, g.authTime, g.createdAt = strings.Fields(amr), db.Time(authTime), db.Time(created)
+	if g.claims, err = readClaims(claims); err != nil {
+		return nil, err
+	}
 	if why := wrongRedemption(c, g, redirectURI, registered, verifier, challenge, now); why != "" {
 		if err := s.endGrant(ctx, id); err != nil {
 			return nil, err
@@ -242,6 +246,7 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 	g := &grant{id: id, clientID: c.ID, refresh: token}
 	var (
 		amr      string
+		claims   string
 		authTime int64
 		current  []byte
 		nowACR   string // of the session
@@ -249,13 +254,13 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 	err := s.db.Returning(write, `
 		UPDATE grants SET `+set+`
 		WHERE id = $2 AND refresh_hash = $3 AND client_id = $4 AND refreshed_at > $5 AND created_at > $6 AND `+alive+`
-		RETURNING session_id, user_id, scope, auth_time, amr, acr, refresh_hash, (SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)`,
-		args, &g.sessionID, &g.userID, &g.scope, &authTime, &amr, &g.acr, &current, &nowACR)
+		RETURNING session_id, user_id, scope, claims, auth_time, amr, acr, refresh_hash, (SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)`,
+		args, &g.sessionID, &g.userID, &g.scope, &claims, &authTime, &amr, &g.acr, &current, &nowACR)
 	if err == nil && equal(secret.Hash(next), current) {
 		g.refresh = next
 	}
 	if errors.Is(err, sql.ErrNoRows) && c.Public() {
-		err = s.renewAgain(ctx, c, g, token, now, &authTime, &amr, &nowACR)
+		err = s.renewAgain(ctx, c, g, token, now, &authTime, &claims, &amr, &nowACR)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errInvalidGrant
@@ -264,6 +269,9 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 		return nil, fmt.Errorf("refreshing: %w", err)
 	}
 	g.amr, g.authTime = strings.Fields(amr), db.Time(authTime)
+	if g.claims, err = readClaims(claims); err != nil {
+		return nil, err
+	}
 	if nowACR == account.ACR1FA && g.acr == account.ACR2FA { // two-factor authentication was turned off since
 		if c.Require2FA {
 			return nil, fmt.Errorf("%w (the client demands a second factor, which the person turned off)", errInvalidGrant)
@@ -323,15 +331,15 @@ func (s *Server) successors(id, token string) []string {
 // one. Within the grace it gets the successor that it was exchanged for.
 // After that somebody uses a token that was given up, and the grant ends
 // (ASVS 10.4.5). A string that merely names a grant ends nothing.
-func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, amr, nowACR *string) error {
+func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, claims, amr, nowACR *string) error {
 	var current, prev []byte
 	var rotated sql.NullInt64
 	err := s.db.QueryRow(ctx, `
-		SELECT session_id, user_id, scope, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at,
+		SELECT session_id, user_id, scope, claims, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at,
 			(SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)
 		FROM grants
 		WHERE id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND `+alive, db.Micros(now), g.id, c.ID).
-		Scan(&g.sessionID, &g.userID, &g.scope, authTime, amr, &g.acr, &current, &prev, &rotated, nowACR)
+		Scan(&g.sessionID, &g.userID, &g.scope, claims, authTime, amr, &g.acr, &current, &prev, &rotated, nowACR)
 	if err != nil {
 		return err
 	}
@@ -423,16 +431,21 @@ func (s *Server) openAccessToken(token string, now time.Time) (grantID, scope st
 	return string(plain[8 : 8+grantIDLen]), string(plain[8+grantIDLen:]), true
 }
 
-// person returns the claims of an access token's person: one read of grant,
-// session and person.
-func (s *Server) person(ctx context.Context, grantID string, now time.Time) (*account.User, string, error) {
-	var clientID string
+// person returns an access token's person, with the client and the claims of the
+// grant: one read of grant, session and person.
+func (s *Server) person(ctx context.Context, grantID string, now time.Time) (*account.User, *grant, error) {
+	g := &grant{id: grantID}
+	var claims string
 	u, err := account.ScanUser(func(dest ...any) error {
 		return s.db.QueryRow(ctx, `
-			SELECT g.client_id, `+account.UserColumns("u")+`
+			SELECT g.client_id, g.claims, `+account.UserColumns("u")+`
 			FROM grants g JOIN sessions s ON s.id = g.session_id JOIN users u ON u.id = s.user_id
 			WHERE g.id = $2 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND `+account.SessionHolds,
-			db.Micros(now), grantID).Scan(append([]any{&clientID}, dest...)...)
+			db.Micros(now), grantID).Scan(append([]any{&g.clientID, &claims}, dest...)...)
 	})
-	return u, clientID, err
+	if err != nil {
+		return nil, nil, err
+	}
+	g.claims, err = readClaims(claims)
+	return u, g, err
 }

@@ -36,7 +36,10 @@ type request struct {
 	MaxAge      *int64 `json:"max_age,omitempty"`        // seconds
 	LoginHint   string `json:"login_hint,omitempty"`     // an address, for the form
 	HintSub     string `json:"hint_sub,omitempty"`       // whom id_token_hint names
-	Second      bool   `json:"second,omitempty"`         // acr_values asks for a second factor
+	Second      bool   `json:"second,omitempty"`         // acr_values or claims ask for a second factor
+	Essential   bool   `json:"essential,omitempty"`      // and demand it
+
+	Claims claimsRequest `json:"claims,omitzero"`
 
 	CreatedAt time.Time `json:"-"`
 	client    *Client
@@ -70,10 +73,10 @@ func (r *request) needs(in *account.Session) step {
 func (r *request) needsSecond(in *account.Session) step {
 	s := stepNone
 	switch {
-	case !r.client.Require2FA && !r.Second, in.ACR == account.ACR2FA && in.TwoFactor:
+	case !r.client.Require2FA && !r.Second && !r.Essential, in.ACR == account.ACR2FA && in.TwoFactor:
 	case in.TwoFactor:
 		s = stepVerify
-	case r.client.Require2FA:
+	case r.client.Require2FA, r.Essential:
 		s = stepSetUp
 	}
 	if s != stepNone && r.Prompt == "none" {
@@ -259,6 +262,9 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 			r.Second = acr == account.ACR2FA
 			break
 		}
+	}
+	if err := r.takeClaims(q.Get("claims")); err != nil {
+		return r, err
 	}
 	if v := q.Get("login_hint"); len(v) <= maxLoginHint {
 		r.LoginHint = v

@@ -50,7 +50,11 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	}
 	now := time.Now()
 	access, ends := s.newAccessToken(g, now)
-	id, err := snap.keys.sign(c.IDTokenAlg, now, idClaims{
+	more, err := s.moreClaims(ctx, g)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	id, err := snap.keys.sign(c.IDTokenAlg, now, more, idClaims{
 		Issuer:   s.cfg.Issuer,
 		Subject:  g.userID,
 		Audience: c.ID,
@@ -76,7 +80,23 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	}), nil
 }
 
-func (k keySet) sign(alg string, now time.Time, claims idClaims) (string, error) {
+// moreClaims are the claims of a person that the workspace asked for in the ID token
+// by name, a JSON object, nil for none.
+func (s *Server) moreClaims(ctx context.Context, g *grant) (json.RawMessage, error) {
+	if len(g.claims.IDToken) == 0 {
+		return nil, nil
+	}
+	u, err := account.ScanUser(func(dest ...any) error {
+		return s.db.QueryRow(ctx, `SELECT `+account.UserColumns("u")+` FROM users u WHERE u.id = $1`, g.userID).Scan(dest...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading a person's claims: %w", err)
+	}
+	return pick(u, g.claims.IDToken)
+}
+
+// sign writes an ID token of claims and, if there are any, more.
+func (k keySet) sign(alg string, now time.Time, more json.RawMessage, claims idClaims) (string, error) {
 	signer := k.signer(alg, now)
 	if signer == nil {
 		return "", fmt.Errorf("no %s key to sign with", alg)
@@ -84,6 +104,11 @@ func (k keySet) sign(alg string, now time.Time, claims idClaims) (string, error)
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", fmt.Errorf("writing an ID token: %w", err)
+	}
+	if more != nil {
+		if payload, err = joined(payload, more); err != nil {
+			return "", fmt.Errorf("writing an ID token: %w", err)
+		}
 	}
 	jws, err := signer.Sign(payload)
 	if err != nil {
@@ -186,7 +211,7 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 	if !ok {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
-	u, clientID, err := s.person(ctx, grantID, now)
+	u, g, err := s.person(ctx, grantID, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
@@ -197,8 +222,16 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	if snap.clients[clientID] == nil {
+	if snap.clients[g.clientID] == nil {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
-	return op.NewResponse(claimsFor(u, &grant{scope: scope})), nil
+	g.scope = scope
+	if len(g.claims.UserInfo) == 0 {
+		return op.NewResponse(claimsFor(u, g)), nil
+	}
+	answer, err := askedFor(u, g)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return op.NewResponse(answer), nil
 }

@@ -1229,12 +1229,12 @@ func TestAZ23_B3_SecondWorkspaceAsksNothing(t *testing.T) {
 	})
 }
 
-// No acr but the true one (2FA comes later).
+// No acr but the true one: what is only wished for is not pretended.
 func TestAZ24_NoFalseACR(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
 		for _, extra := range [][]string{
-			{"acr_values", "urn:harmony:acr:2fa"}, {"acr_values", "1 2"}, {"claims", `{"id_token":{"acr":{"essential":true,"values":["urn:harmony:acr:2fa"]}}}`}, {"claims", `{`},
+			{"acr_values", "urn:harmony:acr:2fa"}, {"acr_values", "1 2"}, {"claims", `{"id_token":{"acr":{"values":["urn:harmony:acr:2fa"]}}}`},
 		} {
 			k := b.connect(w.acme, adaEmail, adaPassword, extra...)
 			if c := k.claims(); c["acr"] != "urn:harmony:acr:1fa" || !slices.Equal(c["amr"].([]any), []any{"pwd"}) {
