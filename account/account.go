@@ -194,15 +194,15 @@ func (s *Store) Clean(ctx context.Context) error {
 		text   string
 		before time.Time
 	}{
-		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
-		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
-		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2)`, now},
-		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2)`, now},
-		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2)`, now},
-		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2)`, now},
-		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND actor NOT LIKE 'operator:%' AND due_at IS NULL LIMIT $2)`, now.Add(-ActivityAge)},
-		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND due_at IS NULL LIMIT $2)`, now.Add(-operatorActAge)},
-		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < $1 LIMIT $2) AND ended_at < $1`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2) AND tat < $1`, now},
+		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
+		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
+		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) <> 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-ActivityAge)},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) = 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-operatorActAge)},
+		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now.Add(-24 * time.Hour)},
 	} {
 		for {
 			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), housekeepingBatch)

@@ -251,7 +251,7 @@ func TestRemember(t *testing.T) {
 				t.Errorf("believes %q", bad)
 			}
 		}
-		time.Sleep(Familiar)
+		time.Sleep(KnownFor)
 		if s.knownBrowser(held, "usr_19", 19) != "" {
 			t.Error("remembers for ever")
 		}

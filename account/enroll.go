@@ -239,8 +239,8 @@ func (s *Store) MakeCodes(ctx context.Context, in *Session, d Device) error {
 // DisableTwoFactor deletes a person's authenticator and backup codes. It needs a
 // second factor, spent here, unless the session proved one in the last minutes
 // (then f is nil). The session goes on under a new token; what it and the others
-// proved is one factor from now on. Its errors are ErrProofNeeded, ErrOff and those
-// of a second factor that is not right.
+// proved is one factor from now on. Its errors are ErrProofNeeded, ErrOff, ErrNoSession
+// and those of a second factor that is not right.
 func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFactor, browser string, d Device) (token string, err error) {
 	if !in.TwoFactor {
 		return "", ErrOff

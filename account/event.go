@@ -67,8 +67,9 @@ const (
 	EventMethodPassword   = "method_password" // by an operator
 )
 
-// codeFailedTold is the wrong code in a row of which the person is told: their
-// password was right, so somebody knows it (ASVS 6.3.5).
+// codeFailedTold is how many wrong codes after a first factor the person is told of,
+// once until a right one comes: their password was right, so somebody knows it
+// (ASVS 6.3.5).
 const codeFailedTold = 3
 
 // told reports whether the person has to hear of the event by email: every change
@@ -78,7 +79,7 @@ func (e *Event) told() bool {
 	case EventSignedIn:
 		return e.Detail.New && !e.hushed
 	case EventCodeFailed:
-		return e.Detail.Failed == codeFailedTold
+		return e.Detail.Failed >= codeFailedTold && !e.hushed
 	case EventSessionEnded, EventSessionsEnded:
 		return e.Actor.Kind == "operator"
 	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventPasswordSet, EventResetRequested, EventResetLinkMade,

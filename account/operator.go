@@ -190,7 +190,7 @@ func (s *Store) Unthrottle(ctx context.Context, u *User, by Actor) error {
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, login_failures = 0 WHERE user_id = $1`, u.ID); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, login_failures = 0, login_told = 0 WHERE user_id = $1`, u.ID); err != nil {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventUnthrottled, UserID: u.ID, Actor: by})

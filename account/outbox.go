@@ -56,32 +56,32 @@ func (s *Store) nudge() {
 // not say meanwhile what became of one loses it to the next who claims. A link
 // that resets the password is made here, at the last moment, and ends the one
 // before it: its token is in the letter alone, its life begins now, and asking for
-// it costs the same whether or not there is such a person.
+// it costs the same whether or not there is such a person. A Store without keys gets
+// ErrNoKeys.
 func (s *Store) ClaimLetters(ctx context.Context, most int) ([]Letter, error) {
+	if s.addresses == nil {
+		return nil, ErrNoKeys
+	}
 	for {
 		ids, err := s.dueLetters(ctx)
 		if err != nil || len(ids) == 0 {
 			return nil, err
 		}
 		var out []Letter
-		err = s.db.Tx(ctx, func(tx *db.Tx) error {
-			out = nil
-			for _, id := range slices.Backward(ids) { // the newest first: it overtakes others
-				if len(out) == most {
-					return nil
-				}
-				l, err := s.claim(ctx, tx, id)
-				if err != nil {
-					return err
-				}
-				if l != nil {
-					out = append(out, *l)
-				}
+		for _, id := range slices.Backward(ids) { // the newest first: it overtakes others
+			if len(out) == most {
+				break
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("claiming letters: %w", err)
+			l, err := s.claim(ctx, id)
+			if err != nil && len(out) > 0 {
+				return out, nil // the next call says what is wrong
+			}
+			if err != nil {
+				return nil, fmt.Errorf("claiming a letter: %w", err)
+			}
+			if l != nil {
+				out = append(out, *l)
+			}
 		}
 		if len(out) > 0 {
 			return out, nil
@@ -108,23 +108,44 @@ func (s *Store) dueLetters(ctx context.Context) ([]string, error) {
 }
 
 // claim claims one letter, nil if another has it or nobody is to be told.
-func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error) {
+func (s *Store) claim(ctx context.Context, id string) (l *Letter, err error) {
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		l, err = s.claimIn(ctx, tx, id)
+		return err
+	})
+	return l, err
+}
+
+// claimIn first waits for whatever changes the person at this moment, as inTurn does.
+func (s *Store) claimIn(ctx context.Context, tx *db.Tx, id string) (*Letter, error) {
 	now := time.Now()
 	var sealed []byte
 	var tries int
-	e, err := scanEvent(func(dest ...any) error {
-		return tx.Returning(ctx, `
-			UPDATE events SET due_at = $1, tries = tries + 1 WHERE id = $2 AND due_at <= $3
-			RETURNING `+eventColumns+`, sealed, tries`,
-			[]any{db.Micros(now.Add(letterLease)), id, db.Micros(now)}, dest...)
-	}, &sealed, &tries)
+	e, err := scanEvent(tx.QueryRow(ctx, `SELECT `+eventColumns+`, sealed, tries FROM events WHERE id = $1`, id).Scan, &sealed, &tries)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.addressee(ctx, tx, e, sealed)
+	column, value := s.whom(e, sealed)
+	if column != "" {
+		var userID string
+		if err := tx.QueryRow(ctx, `SELECT id FROM users WHERE `+column+` = $1`, value).Scan(&userID); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		if err := tx.Lock(ctx, "users", userID); err != nil {
+			return nil, err
+		}
+	}
+	n, err := tx.Exec(ctx, `UPDATE events SET due_at = $1, tries = tries + 1 WHERE id = $2 AND due_at <= $3`, db.Micros(now.Add(letterLease)), id, db.Micros(now))
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	if column == "" { // its key is gone: one letter is lost, the others are not held up
+		return nil, giveUp(ctx, tx, e.ID, "the address cannot be opened: its encryption key is gone")
+	}
+	u, err := s.addressee(ctx, tx, e, sealed != nil, column, value)
 	if err != nil {
 		return nil, err
 	}
@@ -133,16 +154,12 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 	}
 	l := &Letter{
 		ID: e.ID, Kind: e.Kind, At: e.At, Email: u.Email, Name: u.Name, Zone: u.Claims.Zoneinfo, Method: u.Method,
-		Device: e.Device, Actor: e.Actor, Detail: e.Detail, Tries: tries - 1,
+		Device: e.Device, Actor: e.Actor, Detail: e.Detail, Tries: tries,
 	}
 	if e.Kind == EventEmailChanged { // to the address that it was
 		l.Email = e.Detail.Other
 	}
 	if e.Kind == EventResetRequested {
-		// A password that is changed at this moment ends what was asked for before.
-		if err := tx.Lock(ctx, "users", u.ID); err != nil {
-			return nil, err
-		}
 		switch over, err := overtaken(ctx, tx, e, u.ID, now); {
 		case err != nil:
 			return nil, err
@@ -164,37 +181,38 @@ func (s *Store) claim(ctx context.Context, tx *db.Tx, id string) (*Letter, error
 const resetWaits = 2 * time.Hour
 
 // overtaken reports whether a reset that was asked for need not be mailed: it waited
-// for too long, or a newer one of the same person is mailed in its place.
+// for too long, the password was changed meanwhile, or a newer one of the same person
+// is mailed in its place.
 func overtaken(ctx context.Context, tx *db.Tx, e *Event, userID string, now time.Time) (bool, error) {
 	if now.Sub(e.At) > resetWaits {
 		return true, nil
 	}
-	var due sql.NullInt64
-	if err := tx.QueryRow(ctx, `SELECT due_at FROM events WHERE id = $1`, e.ID).Scan(&due); err != nil || !due.Valid {
-		return true, err
-	}
 	var newer int64
-	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM events WHERE user_id = $1 AND kind = $2 AND at > $3`, userID, EventResetRequested, db.Micros(e.At)).Scan(&newer)
+	err := tx.QueryRow(ctx, `
+		SELECT (SELECT COUNT(*) FROM events WHERE user_id = $1 AND kind = $2 AND at > $3) +
+			(SELECT COUNT(*) FROM users WHERE id = $1 AND password_changed_at > $3)`, userID, EventResetRequested, db.Micros(e.At)).Scan(&newer)
 	return newer > 0, err
+}
+
+// whom is the column of users, and its value, by which an event's person is found; ""
+// if the address was sealed with a key that is gone.
+func (s *Store) whom(e *Event, sealed []byte) (column, value string) {
+	if sealed == nil {
+		return "id", e.UserID
+	}
+	address, err := s.addresses.Open(sealed, "events/"+e.ID)
+	if err != nil {
+		return "", ""
+	}
+	return "email", string(address)
 }
 
 // addressee is whom an event is told to. An event about an address that is
 // nobody's is deleted, one about a person who may not sign in is not told.
-func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed []byte) (*User, error) {
-	column, value := "id", e.UserID
-	if sealed != nil {
-		if s.addresses == nil {
-			return nil, ErrNoKeys
-		}
-		address, err := s.addresses.Open(sealed, "events/"+e.ID)
-		if err != nil { // its key is gone: one letter is lost, the others are not held up
-			return nil, giveUp(ctx, tx, e.ID, err.Error())
-		}
-		column, value = "email", string(address)
-	}
+func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed bool, column, value string) (*User, error) {
 	u, err := ScanUser(tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users WHERE `+column+` = $1`, value).Scan)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) && sealed != nil:
+	case errors.Is(err, sql.ErrNoRows) && sealed:
 		_, err := tx.Exec(ctx, `DELETE FROM events WHERE id = $1`, e.ID)
 		return nil, err
 	case errors.Is(err, sql.ErrNoRows):
@@ -206,7 +224,7 @@ func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed []byt
 		_, err := tx.Exec(ctx, `UPDATE events SET due_at = NULL, user_id = $1, sealed = NULL WHERE id = $2`, u.ID, e.ID)
 		return nil, err
 	}
-	if sealed != nil {
+	if sealed {
 		_, err = tx.Exec(ctx, `UPDATE events SET user_id = $1, sealed = NULL WHERE id = $2`, u.ID, e.ID)
 	}
 	return u, err

@@ -13,7 +13,7 @@ import (
 
 // ChangePassword sets a new password for the person of a session who knows the
 // present one. The session goes on under a new token; with endOthers the person's
-// other sessions end (ASVS 7.4.3), and this browser alone stays a known one. Links that set a password and half sign-ins end
+// other sessions end (ASVS 7.4.3). In any case this browser alone stays a known one, and links that set a password and half sign-ins end
 // in any case. Of those who change the same password at once, one wins. Its errors
 // are ErrWrong, ErrGoogle, ErrTooLong, ErrBusy, *ThrottledError, *WeakError and
 // ErrNoSession.
@@ -62,7 +62,9 @@ func (s *Store) ChangePassword(ctx context.Context, in *Session, present, anew s
 		}
 		return Record(ctx, tx, Event{Kind: EventPasswordChanged, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Ended: ended}})
 	})
-	p.Known = s.remember(browser, in.UserID, db.Micros(now))
+	if err == nil {
+		p.Known = s.remember(browser, in.UserID, db.Micros(now))
+	}
 	return p, ended, s.told("changing a password", err)
 }
 

@@ -202,14 +202,14 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 	if f.Second != nil {
 		return s.proveSecond(ctx, in, *f.Second, known, f.Device)
 	}
-	credential, err := s.checkOwnPassword(ctx, in, f.Password, known, f.Device.Network)
+	hash, err := s.checkOwnPassword(ctx, in, f.Password, known, f.Device.Network)
 	if err != nil {
 		return "", err
 	}
 	now := time.Now()
 	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		var one int64
-		err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 AND password_hash = $2`, in.UserID, credential).Scan(&one)
+		err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 AND password_hash = $2`, in.UserID, hash).Scan(&one)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrWrong // changed meanwhile
 		}
@@ -235,7 +235,7 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 		if err != nil {
 			return err
 		}
-		if _, err := proved(ctx, tx, in.ID, now); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE sessions SET proved_at = $1 WHERE id = $2`, db.Micros(now), in.ID); err != nil {
 			return err
 		}
 		if token, err = raise(ctx, tx, in, p.amr(), now); err != nil {
@@ -331,8 +331,8 @@ func (s *Store) OtherSessions(ctx context.Context, in *Session) (n int, err erro
 }
 
 // EndOther ends one other session of the person, and with it every code and
-// token it led to. Its errors are ErrProofNeeded and ErrNotFound, which is also
-// the answer for somebody else's session.
+// token it led to. Its errors are ErrProofNeeded, ErrNoSession and ErrNotFound, which
+// is also the answer for somebody else's session.
 func (s *Store) EndOther(ctx context.Context, in *Session, id string, d Device) error {
 	if !in.Fresh() {
 		return ErrProofNeeded
@@ -375,7 +375,7 @@ func alive(ctx context.Context, tx *db.Tx, id string) error {
 }
 
 // EndOthers ends all other sessions of the person and returns how many there
-// were. Its error is ErrProofNeeded.
+// were. Its errors are ErrProofNeeded and ErrNoSession.
 func (s *Store) EndOthers(ctx context.Context, in *Session, d Device) (int, error) {
 	if !in.Fresh() {
 		return 0, ErrProofNeeded

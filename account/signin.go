@@ -133,7 +133,7 @@ const loginPrefix = "hlo_"
 type Passage struct {
 	Session string
 	Half    string
-	// Known is what the browser keeps, for Familiar, to show that this person
+	// Known is what the browser keeps, for KnownFor, to show that this person
 	// signed in with it before. It proves nothing; it only keeps strangers from
 	// locking the person out. It is worth nothing once the password was changed
 	// elsewhere.
@@ -151,11 +151,6 @@ type Passage struct {
 // it; anyone else's ends. browser is the last Passage.Known that it was given, or "".
 func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p Passage, err error) {
 	o := opening{userID: l.userID, amr: l.amr, acr: ACR1FA, credential: l.credential, old: old, device: l.device, newBrowser: s.knownBrowser(browser, l.userID, l.credential) == ""}
-	if o.newBrowser && !l.twoFactor {
-		if o.hushed, err = s.hush(ctx, l.userID, l.device.Network); err != nil {
-			return Passage{}, err
-		}
-	}
 	err = s.inTurn(ctx, l.userID, func(tx *db.Tx) error {
 		p = Passage{}
 		if !l.twoFactor {
@@ -204,17 +199,6 @@ type opening struct {
 	old        string
 	device     Device
 	newBrowser bool
-	hushed     bool // no mail says that the browser is new
-}
-
-// hush reports whether the person has heard in the last hour of a new browser in
-// this network: more mails would say nothing more.
-func (s *Store) hush(ctx context.Context, userID, network string) (bool, error) {
-	err := s.reserve(ctx, []lane{{"told/sign-in/" + userID + "/" + network, 1, newSignInWindow, false}}, time.Now())
-	if _, full := errors.AsType[*ThrottledError](err); full {
-		return true, nil
-	}
-	return false, err
 }
 
 // open opens a session or goes on with the old one. Only with acr ACR2FA, whose
@@ -229,7 +213,7 @@ func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, e
 		secondAt = &at
 	}
 	const may = `u.disabled_at IS NULL AND COALESCE(u.password_changed_at, 0) = $1 AND (CAST($2 AS TEXT) = '` + ACR2FA + `' OR NOT EXISTS (SELECT 1 FROM totp t WHERE t.user_id = u.id))`
-	e := Event{Kind: EventSignedInAgain, UserID: o.userID, Actor: person, Device: o.device, Detail: Detail{AMR: o.amr, New: o.newBrowser}, hushed: o.hushed}
+	e := Event{Kind: EventSignedInAgain, UserID: o.userID, Actor: person, Device: o.device, Detail: Detail{AMR: o.amr, New: o.newBrowser}}
 	if o.old != "" {
 		err := tx.Returning(ctx, `
 			UPDATE sessions SET token_hash = $3, auth_time = $4, amr = $5, acr = $2, address = $6, user_agent = $7, seen_at = $4, expires_at = $8, proved_at = $4, second_at = $9, credential = $1
@@ -256,13 +240,20 @@ func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, e
 	if n == 0 {
 		return "", ErrWrong
 	}
-	if err := s.makeRoom(ctx, tx, o, e.SessionID, now); err != nil {
-		return "", err
-	}
 	if o.old != "" {
 		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = 'replaced' WHERE token_hash = $2 AND ended_at IS NULL`, at, secret.Hash(o.old)); err != nil {
 			return "", err
 		}
+	}
+	if err := s.makeRoom(ctx, tx, o, e.SessionID, now); err != nil {
+		return "", err
+	}
+	if o.newBrowser {
+		told, err := first(ctx, tx, "told/sign-in/"+o.userID+"/"+o.device.Network, now, newSignInWindow)
+		if err != nil {
+			return "", err
+		}
+		e.hushed = !told
 	}
 	return token, Record(ctx, tx, e)
 }
@@ -271,22 +262,37 @@ func (s *Store) open(ctx context.Context, tx *db.Tx, o opening) (token string, e
 // that was not used for the longest time, as the person's activity says (ASVS 7.1.2).
 const maxSessions = 50
 
-// LimitReached is who ends a session of which there are too many.
-var LimitReached = Actor{Kind: "limit"}
+// limitReached is who ends a session of which there are too many.
+var limitReached = Actor{Kind: "limit"}
 
 func (s *Store) makeRoom(ctx context.Context, tx *db.Tx, o opening, opened string, now time.Time) error {
-	e := Event{Kind: EventSessionEnded, UserID: o.userID, Actor: LimitReached, Device: o.device}
-	err := tx.Returning(ctx, `
-		UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE id = (
-			SELECT id FROM sessions WHERE user_id = $3 AND id <> $5 AND ended_at IS NULL AND expires_at > $1 ORDER BY seen_at DESC, created_at DESC LIMIT 1 OFFSET $4)
-		RETURNING id, user_agent`, []any{db.Micros(now), LimitReached.String(), o.userID, maxSessions - 1, opened}, &e.SessionID, &e.Detail.Other)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
+	rows, err := tx.Query(ctx, `
+		SELECT id, user_agent FROM sessions WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL AND expires_at > $3
+		ORDER BY seen_at DESC, created_at DESC LIMIT $4 OFFSET $5`, o.userID, opened, db.Micros(now), maxSessions, maxSessions-1)
 	if err != nil {
 		return err
 	}
-	return Record(ctx, tx, e)
+	defer rows.Close()
+	var out []Event
+	for rows.Next() {
+		e := Event{Kind: EventSessionEnded, UserID: o.userID, Actor: limitReached, Device: o.device}
+		if err := rows.Scan(&e.SessionID, &e.Detail.Other); err != nil {
+			return err
+		}
+		out = append(out, e)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, e := range out {
+		if _, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = $1, ended_by = $2 WHERE id = $3`, db.Micros(now), limitReached.String(), e.SessionID); err != nil {
+			return err
+		}
+		if err := Record(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A Half is a person whose first proof was right and whose second is to come.
@@ -345,18 +351,12 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 	proof, err := s.judge(ctx, e, s.knownBrowser(browser, h.UserID, h.credential), f)
 	if err != nil {
 		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
-			n, counting := s.db.Exec(db.Soft(ctx), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
+			n, counting := s.db.Exec(db.Soft(context.WithoutCancel(ctx)), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
 			if counting != nil || n == 0 {
 				return Passage{}, errors.Join(counting, ErrNoLogin)
 			}
 		}
 		return Passage{}, err
-	}
-	hushed := false
-	if h.newBrowser {
-		if hushed, err = s.hush(ctx, h.UserID, d.Network); err != nil {
-			return Passage{}, err
-		}
 	}
 	err = s.inTurn(ctx, h.UserID, func(tx *db.Tx) error {
 		left, err := spend(ctx, tx, h.UserID, proof)
@@ -371,14 +371,16 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 			return ErrNoLogin
 		}
 		p.Session, err = s.open(ctx, tx, opening{
-			userID: h.UserID, amr: withAMR(h.amr, proof.amr()), acr: ACR2FA, credential: h.credential, old: old, device: d, newBrowser: h.newBrowser, hushed: hushed,
+			userID: h.UserID, amr: withAMR(h.amr, proof.amr()), acr: ACR2FA, credential: h.credential, old: old, device: d, newBrowser: h.newBrowser,
 		})
 		if err != nil || !f.Backup {
 			return err
 		}
 		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
 	})
-	p.Known = s.remember(browser, h.UserID, h.credential)
+	if err == nil {
+		p.Known = s.remember(browser, h.UserID, h.credential)
+	}
 	if f.Backup || h.newBrowser {
 		return p, s.told("finishing a sign-in", err)
 	}
@@ -388,12 +390,12 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 // maxKnown bounds how many people one browser is remembered for.
 const maxKnown = 8
 
-// Familiar is how long a browser is a known one after its person signed in with it.
-const Familiar = 180 * 24 * time.Hour
+// KnownFor is how long a browser is a known one after its person signed in with it.
+const KnownFor = 180 * 24 * time.Hour
 
-// A familiar is a person who signed in with a browser before: with which
+// An acquaintance is a person who signed in with a browser before: with which
 // credential, and when.
-type familiar struct {
+type acquaintance struct {
 	userID         string
 	credential, at int64
 }
@@ -404,8 +406,8 @@ func (s *Store) remember(held, userID string, credential int64) string {
 	if id == "" {
 		id = secret.ID("")
 	}
-	people = slices.DeleteFunc(people, func(p familiar) bool { return p.userID == userID })
-	people = append([]familiar{{userID, credential, db.Micros(time.Now())}}, people[:min(len(people), maxKnown-1)]...)
+	people = slices.DeleteFunc(people, func(p acquaintance) bool { return p.userID == userID })
+	people = append([]acquaintance{{userID, credential, db.Micros(time.Now())}}, people[:min(len(people), maxKnown-1)]...)
 	text := id
 	for _, p := range people {
 		text += fmt.Sprintf(" %s %d %d", p.userID, p.credential, p.at)
@@ -418,14 +420,14 @@ func (s *Store) remember(held, userID string, credential int64) string {
 // is a stranger again.
 func (s *Store) knownBrowser(held, userID string, credential int64) string {
 	id, people := s.openBrowser(held)
-	since := db.Micros(time.Now().Add(-Familiar))
-	if userID != "" && slices.ContainsFunc(people, func(p familiar) bool { return p.userID == userID && p.credential == credential && p.at > since }) {
+	since := db.Micros(time.Now().Add(-KnownFor))
+	if userID != "" && slices.ContainsFunc(people, func(p acquaintance) bool { return p.userID == userID && p.credential == credential && p.at > since }) {
 		return id
 	}
 	return ""
 }
 
-func (s *Store) openBrowser(held string) (id string, people []familiar) {
+func (s *Store) openBrowser(held string) (id string, people []acquaintance) {
 	sealed, ok := decode(held)
 	if !ok {
 		return "", nil
@@ -435,7 +437,7 @@ func (s *Store) openBrowser(held string) (id string, people []familiar) {
 		return "", nil
 	}
 	f := strings.Fields(string(plain))
-	const words = 3 // of a familiar
+	const words = 3 // of an acquaintance
 	if len(f)%words != 1 {
 		return "", nil
 	}
@@ -445,7 +447,7 @@ func (s *Store) openBrowser(held string) (id string, people []familiar) {
 		if err1 != nil || err2 != nil {
 			return "", nil
 		}
-		people = append(people, familiar{p[0], credential, at})
+		people = append(people, acquaintance{p[0], credential, at})
 	}
 	return f[0], people
 }

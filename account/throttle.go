@@ -20,7 +20,7 @@ type lane struct {
 	key    string
 	limit  int
 	window time.Duration
-	all    bool
+	all    bool // right attempts count, too
 }
 
 // The windows over which lanes count.
@@ -38,7 +38,7 @@ const (
 	perAccountNetwork = 10  // one address from one network
 	perAccount        = 50  // one address from everywhere
 	perNetwork        = 100 // all addresses from one network
-	allPerNetwork     = 100 // one address from one network, right passwords too: each costs a hash and a row (I18)
+	allPerNetwork     = 100 // one address from one network, or known browser, right passwords too: each costs a hash and a row (I18)
 )
 
 // The lanes of the second factor (NIST SP 800-63B-4 3.2.2). Each kind of code has
@@ -71,7 +71,10 @@ func (l lane) interval() time.Duration { return l.window / time.Duration(l.limit
 func (s *Store) passwordLanes(email, network, known string) []lane {
 	who := s.pseudonym(email)
 	if known != "" {
-		return []lane{{"password/browser/" + who + "/" + known, perBrowser, passwordWindow, false}}
+		return []lane{
+			{"password/all/" + who + "/" + known, allPerNetwork, passwordWindow, true},
+			{"password/browser/" + who + "/" + known, perBrowser, passwordWindow, false},
+		}
 	}
 	lanes := []lane{
 		{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow, false},
@@ -79,7 +82,7 @@ func (s *Store) passwordLanes(email, network, known string) []lane {
 		{"password/account/" + who, perAccount, passwordWindow, false},
 		{"password/network/" + network, perNetwork, passwordWindow, false},
 	}
-	// One order for everybody: two statements never wait for each other's rows.
+	// One order for all who reserve: they never wait for each other's rows.
 	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
 	return lanes
 }
@@ -150,13 +153,25 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 	return &ThrottledError{Wait: wait}
 }
 
+// first reports whether this is the first of its kind within window, in the
+// transaction of what it is for.
+func first(ctx context.Context, tx *db.Tx, key string, now time.Time, window time.Duration) (bool, error) {
+	n, err := tx.Exec(ctx, `
+		INSERT INTO throttles (key, tat) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET tat = excluded.tat WHERE throttles.tat <= $3`,
+		key, db.Micros(now.Add(window)), db.Micros(now))
+	return n == 1, err
+}
+
 // giveBack undoes one reservation of each lane that does not count all: the attempt
 // was right.
 func (s *Store) giveBack(ctx context.Context, lanes []lane) error {
+	lanes = slices.DeleteFunc(slices.Clone(lanes), func(l lane) bool { return l.all })
+	if len(lanes) == 0 {
+		return nil
+	}
 	var text strings.Builder
 	text.WriteString(`UPDATE throttles SET tat = tat - CASE key`)
 	var args []any
-	lanes = slices.DeleteFunc(slices.Clone(lanes), func(l lane) bool { return l.all })
 	for _, l := range lanes {
 		fmt.Fprintf(&text, " WHEN $%d THEN CAST($%d AS BIGINT)", len(args)+1, len(args)+2)
 		args = append(args, l.key, l.interval().Microseconds())

@@ -166,6 +166,8 @@ func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor
 	if err := s.reserve(ctx, lanes, time.Now()); err != nil {
 		return nil, err
 	}
+	// Who hangs up now is judged and recorded all the same.
+	ctx = context.WithoutCancel(ctx)
 	// Counted as a failure first: a right code takes all of them back.
 	var sealed, salt []byte
 	var last int64
@@ -212,6 +214,13 @@ func (s *Store) recordFailure(ctx context.Context, e Event, pauses bool) error {
 	paused := e
 	paused.Kind = EventCodesPaused
 	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+		if e.Kind == EventCodeFailed && e.Detail.Failed >= codeFailedTold {
+			n, err := tx.Exec(ctx, `UPDATE totp SET login_told = 1 WHERE user_id = $1 AND login_told = 0`, e.UserID)
+			if err != nil {
+				return err
+			}
+			e.hushed = n == 0
+		}
 		if err := Record(ctx, tx, e); err != nil || !pauses {
 			return err
 		}
@@ -277,7 +286,7 @@ func (s *Store) findBackupCode(ctx context.Context, userID, typed string, salt [
 // kind ends the count of wrong codes: that is how a pause ends.
 func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, err error) {
 	if p.hash == nil {
-		n, err := tx.Exec(ctx, `UPDATE totp SET last_step = $1, failures = 0, login_failures = 0 WHERE user_id = $2 AND last_step < $1`, p.step, userID)
+		n, err := tx.Exec(ctx, `UPDATE totp SET last_step = $1, failures = 0, login_failures = 0, login_told = 0 WHERE user_id = $2 AND last_step < $1`, p.step, userID)
 		if err == nil && n == 0 {
 			err = ErrUsed
 		}
@@ -290,7 +299,7 @@ func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, 
 	if n == 0 {
 		return 0, ErrWrong
 	}
-	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, backup_failures = 0, login_failures = 0 WHERE user_id = $1`, userID); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, backup_failures = 0, login_failures = 0, login_told = 0 WHERE user_id = $1`, userID); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_codes WHERE user_id = $1`, userID).Scan(&left)

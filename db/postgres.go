@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -39,7 +40,8 @@ func (d *DB) openPostgres(ctx context.Context, url string) error {
 }
 
 func (d *DB) postgresTx(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := d.pool.BeginTx(ctx, nil)
+	// Lock relies on each statement's seeing what was committed before it.
+	tx, err := d.pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return err
 	}

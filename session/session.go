@@ -118,6 +118,9 @@ func printable(s string) string {
 // a half sign-in, which opens nothing and waits for Finish. Its errors are those
 // of account.Store.Complete.
 func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login) (whole bool, err error) {
+	if err := m.Abandon(w, r); err != nil { // whoever else was half signed in here
+		return false, err
+	}
 	p, err := m.accounts.Complete(r.Context(), l, m.Cookie(r, sessionCookie), m.Known(r))
 	if err != nil {
 		return false, err
@@ -127,7 +130,7 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, l *account.Login
 		return false, nil
 	}
 	m.Turn(w, p)
-	return true, m.Abandon(w, r) // whoever else was half signed in here
+	return true, nil
 }
 
 // Half is who is half signed in in the request's browser. Its error is
@@ -177,7 +180,7 @@ func (m *Manager) Prove(w http.ResponseWriter, r *http.Request, in *account.Sess
 func (m *Manager) Turn(w http.ResponseWriter, p account.Passage) {
 	m.SetCookie(w, sessionCookie, p.Session, m.max)
 	if p.Known != "" {
-		m.SetCookie(w, knownCookie, p.Known, account.Familiar)
+		m.SetCookie(w, knownCookie, p.Known, account.KnownFor)
 	}
 }
 
@@ -218,10 +221,11 @@ func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
 // that was idle for too long.
 func (m *Manager) EndOnly(w http.ResponseWriter, r *http.Request, sessionID string) error {
 	ended, err := m.end(r, sessionID)
-	if ended {
-		m.SetCookie(w, sessionCookie, "", -1)
+	if err != nil || !ended {
+		return err
 	}
-	return err
+	m.SetCookie(w, sessionCookie, "", -1)
+	return m.Abandon(w, r)
 }
 
 func (m *Manager) end(r *http.Request, only string) (bool, error) {

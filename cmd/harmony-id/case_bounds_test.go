@@ -83,6 +83,16 @@ func TestSES14_RightPasswordsAreBounded(t *testing.T) {
 			t.Errorf("%d sign-ins within a moment", n)
 		}
 		w.mail(adaEmail, "New sign-in")
+		known := w.browserAt(w.house, "203.0.113.77")
+		for n = 0; n < 200; n++ {
+			if known.attempt(adaEmail, adaPassword).status != http.StatusSeeOther {
+				break
+			}
+		}
+		if n < 80 || n > 101 {
+			t.Errorf("%d sign-ins within a moment in a browser that is known", n)
+		}
+		w.mail(adaEmail, "New sign-in")
 		if n := w.count(`sessions WHERE ended_at IS NULL`); n != 50 {
 			t.Errorf("%d sessions", n)
 		}
