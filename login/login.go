@@ -114,7 +114,7 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request) error {
 		fix(&p, in)
 	}
 	var value string
-	if p.Notice, value = h.Sessions.TakeNotice(w, r); p.Notice == "google_password" {
+	if p.Notice, value = h.Sessions.TakeNotice(w, r); value != "" && (p.Notice == "google_password" || p.Notice == "password_reset") {
 		p.Email = value
 	}
 	return web.Show(w, r, http.StatusOK, p)
@@ -236,6 +236,9 @@ func local(to string) string {
 // fix makes it the form of the person whose session it is.
 func fix(p *templates.SignIn, in *account.Session) {
 	p.Fixed, p.Name, p.Email, p.Google = true, in.Name, in.Email, in.Method == account.MethodGoogle
+	if !p.Google {
+		p.GoogleURL = "" // would lead to somebody else's account, or to none
+	}
 	p.OtherURL = "/login?" + url.Values{"to": {p.To}, "another": {"1"}}.Encode()
 }
 

@@ -98,7 +98,7 @@ func (h *Handler) reset(w http.ResponseWriter, r *http.Request) error {
 	err = h.Accounts.ResetPassword(r.Context(), token, anew, d)
 	if err == nil {
 		h.Sessions.SetCookie(w, resetCookie, "", -1)
-		h.Sessions.Notice(w, "password_reset", "")
+		h.Sessions.Notice(w, "password_reset", link.Email)
 		http.Redirect(w, r, "/login?another=1", http.StatusSeeOther) // whoever else may be signed in here
 		return nil
 	}

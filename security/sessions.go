@@ -175,10 +175,10 @@ func (h *Handler) secure(w http.ResponseWriter, r *http.Request, in *account.Ses
 	case err != nil:
 		return err
 	}
-	notice := "secured"
+	notice, next := "secured", pathSecurity+"#current_password"
 	if in.Method == account.MethodGoogle {
-		notice = "secured_google"
+		notice, next = "secured_google", pathSecurity
 	}
 	h.Sessions.Notice(w, notice, "")
-	return seeOther(w, r, pathSecurity)
+	return seeOther(w, r, next)
 }

@@ -92,7 +92,7 @@ func (h *Handler) showSetUp(w http.ResponseWriter, r *http.Request, in *account.
 }
 
 // useAt is where backup codes are entered.
-func (h *Handler) useAt() string { return h.Issuer + "/login/backup-code" }
+func (h *Handler) useAt() string { return h.Issuer + "/login" }
 
 // beginSetUp is the dark Enable 2FA button.
 func (h *Handler) beginSetUp(w http.ResponseWriter, r *http.Request, in *account.Session) error {

@@ -172,8 +172,8 @@ func (m Mail) when(s *speaker) fact {
 	}
 	zone, _ := at.Zone()
 	f.Value = s.moment("mail.date", at)
-	if zone == "UTC" {
-		f.Quiet = zone
+	if _, off := at.Zone(); off == 0 {
+		f.Quiet = "UTC"
 		return f
 	}
 	if strings.ContainsAny(zone, "+-") { // one without a name: "-03"

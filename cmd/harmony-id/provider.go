@@ -100,6 +100,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	}).Routes(r)
 	r.PathPrefix("/static/").Handler(web.Static())
 	r.Handle("/", web.HandlerFunc(front)).Methods("GET", "HEAD")
+	r.Handle("/preferences", web.HandlerFunc(front)).Methods("GET", "HEAD")
 	r.NotFoundHandler = web.NotFound
 	r.MethodNotAllowedHandler = web.MethodNotAllowed
 

@@ -53,7 +53,7 @@ type sessionSettings struct {
 // tokenSettings say how long workspaces may act on what a session gave them.
 type tokenSettings struct {
 	AccessTokenTTL time.Duration `name:"access-token-ttl" setting:"" default:"5m" placeholder:"TIME" help:"Life of an access token."`
-	RefreshIdle    time.Duration `setting:"" default:"72h" placeholder:"TIME" help:"A refresh token dies when it was not used for so long."`
+	RefreshIdle    time.Duration `setting:"" default:"336h" placeholder:"TIME" help:"A refresh token dies when it was not used for so long."`
 	RefreshMax     time.Duration `setting:"" default:"720h" placeholder:"TIME" help:"Refreshing ends after so long; never later than the session."`
 	RefreshGrace   time.Duration `setting:"" default:"30s" placeholder:"TIME" help:"For so long a public client that refreshes twice gets the same new refresh token again."`
 }
