@@ -65,6 +65,12 @@ var rooms = map[string]room{
 		std: []string{"net/http"},
 	},
 
+	// A program of its own, which knows nothing of the house.
+	"conformance": {
+		outside: []string{"github.com/chromedp/chromedp", "github.com/chromedp/cdproto", "github.com/go-jose/go-jose/v4", "golang.org/x/text/language"},
+		std:     []string{"net/http"},
+	},
+
 	// Only tests import these.
 	"db/dbtest":        {ours: []string{"db", "migrations"}},
 	"db/dbtest/withpg": {},
@@ -200,7 +206,7 @@ var rules = []rule{
 	{
 		what:  "only main ends the program",
 		calls: regexp.MustCompile(`^(os\.Exit|log\.Fatal.*)$`),
-		only:  []string{"cmd/harmony-id/main.go", "db/dbtest"},
+		only:  []string{"cmd/harmony-id/main.go", "conformance/main.go", "db/dbtest"},
 	},
 }
 
