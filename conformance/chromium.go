@@ -104,8 +104,6 @@ func (t *tab) look(ctx context.Context) (at *url.URL, body string, err error) {
 }
 
 func (t *tab) visit(ctx context.Context, v visit) (*arrival, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	in, end := context.WithTimeout(t.ctx, 3*patience)
 	defer end()
 	defer context.AfterFunc(ctx, end)()
@@ -154,7 +152,7 @@ func (t *tab) visit(ctx context.Context, v visit) (*arrival, error) {
 func fill(f *form, button int) chromedp.Action[chromedp.Void] {
 	values := map[string]string{}
 	for _, d := range f.fields {
-		if d.kind == "password" || isName(d) {
+		if d.name != "" && (d.kind == "password" || isName(d)) {
 			values[d.name] = d.value
 		}
 	}
@@ -162,7 +160,7 @@ func fill(f *form, button int) chromedp.Action[chromedp.Void] {
 	script := fmt.Sprintf(`(() => {
 		const f = document.forms[%d];
 		for (const [name, value] of Object.entries(%s)) f.elements[name].value = value;
-		const b = [...f.querySelectorAll('button, input[type=submit]')].filter(b => b.type === 'submit')[%d];
+		const b = [...f.querySelectorAll('input[type=submit]'), ...f.querySelectorAll('button')].filter(b => b.type === 'submit')[%d];
 		setTimeout(() => b ? b.click() : f.requestSubmit(), 0);
 	})()`, f.index, text, button)
 	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {

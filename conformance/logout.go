@@ -154,7 +154,7 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 func backchannelLogout(c *check) {
 	s, v := c.leave()
 	a := c.visit(visit{url: withQuery(c.text("end_session_endpoint"), v.Encode())})
-	got := c.listen.backchannel(c.ctx, 10*time.Second)
+	got := c.listen.backchannel(c.ctx, c.patience)
 	if got == nil {
 		c.stop("nobody called %s%s", c.cfg.Callback, pathBackchannel)
 	}

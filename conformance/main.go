@@ -190,15 +190,14 @@ func (c *config) check(rest []string) error {
 	return nil
 }
 
+// printRow writes a result, and each thing that it has to say on a line of its own.
 func printRow(w io.Writer, r result) {
-	said := "\t"
-	for i, n := range r.Notes {
-		if i > 0 {
-			said = "\t\t\t"
-		}
-		fmt.Fprintf(w, "%s%s%s: %s\n", map[bool]string{true: fmt.Sprintf("%s\t%s\t%s", r.Verdict, r.Plan, r.Module)}[i == 0], said, n.Verdict, n.Text)
-	}
+	head := fmt.Sprintf("%s\t%s\t%s", r.Verdict, r.Plan, r.Module)
 	if len(r.Notes) == 0 {
-		fmt.Fprintf(w, "%s\t%s\t%s\t\n", r.Verdict, r.Plan, r.Module)
+		fmt.Fprintf(w, "%s\t\n", head)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "%s\t%s: %s\n", head, n.Verdict, n.Text)
+		head = "\t\t"
 	}
 }

@@ -60,13 +60,14 @@ type runner struct {
 	listen  *listener
 	tabs    *chromium // nil until a module needs it
 
-	sleep func(time.Duration)
-	now   func() time.Time
+	sleep    func(time.Duration)
+	now      func() time.Time
+	patience time.Duration // for the provider to call
 }
 
 func newRunner(cfg config) (*runner, error) {
 	cfg.ClientPost.post = true
-	r := &runner{cfg: cfg, sleep: time.Sleep, now: time.Now}
+	r := &runner{cfg: cfg, sleep: time.Sleep, now: time.Now, patience: 10 * time.Second}
 	var err error
 	if r.confirm, err = regexp.Compile(cfg.Confirm); err != nil {
 		return nil, err
