@@ -30,6 +30,7 @@ var beyond = []module{
 	{name: "beyond-issuer-in-answers", run: issuerInAnswers},
 	{name: "beyond-session-id", run: sessionID},
 	{name: "beyond-cookies", run: cookies},
+	{name: "beyond-logout-asks", run: logoutAsks},
 	{name: "beyond-end-session-post", run: endSessionPost, chromium: true},
 }
 
@@ -83,6 +84,14 @@ func cookies(c *check) {
 			c.fail("the cookie %s can be read or sent where it should not be: %s", k.Name, k.Raw)
 		}
 	}
+}
+
+// logoutAsks demands that a bare link ends no session before its person said yes:
+// an image on any page could do it.
+func logoutAsks(c *check) {
+	first, _ := c.leave()
+	c.visit(visit{url: c.text("end_session_endpoint"), silent: true})
+	c.again(first, params{"prompt": "none"})
 }
 
 // endSessionPost is RP-Initiated Logout 2: the endpoint takes POST as well.

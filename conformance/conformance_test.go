@@ -203,6 +203,7 @@ var breaks = []struct {
 	{"leaves for the usual place", "rp-logout", "oidcc-rp-initiated-logout-no-post-logout-redirect-uri", ""},
 	{"session stays", "rp-logout", "oidcc-rp-initiated-logout-only-state", ""},
 	{"session stays", "beyond", "beyond-end-session-post", ""},
+	{"leaves without a question", "beyond", "beyond-logout-asks", ""},
 	{"another sid each time", "beyond", "beyond-session-id", ""},
 	{"cookie for scripts", "beyond", "beyond-cookies", ""},
 	// back-channel logout

@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,7 +21,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 )
 
@@ -111,7 +111,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	plan := f.String("plan", "all", "`plan`s, separated by commas: "+strings.Join(planNames(), ", ")+", all")
 	only := f.String("module", "", "`regexp` of the modules to run")
 	output := f.String("o", "table", "`form` of the results: table or json")
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0, nil
+	} else if err != nil {
 		return exitUsage, nil // it said so
 	}
 	if err := cfg.check(f.Args()); err != nil {
@@ -143,7 +145,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	}
 	defer r.close()
 
-	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	results := make([]result, 0, len(todo))
 	failed := 0
 	for _, j := range todo {
@@ -156,7 +157,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 			failed++
 		}
 		if *output == "table" {
-			printRow(table, res)
+			printRow(stdout, res)
 		}
 	}
 	if *output == "json" {
@@ -164,8 +165,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		e.SetIndent("", "  ")
 		err = e.Encode(results)
 	} else {
-		err = table.Flush()
-		fmt.Fprintf(stdout, "%d modules, %d failed\n", len(results), failed)
+		_, err = fmt.Fprintf(stdout, "%d modules, %d failed\n", len(results), failed)
 	}
 	if err != nil || failed > 0 {
 		return exitFailed, err
@@ -190,14 +190,10 @@ func (c *config) check(rest []string) error {
 	return nil
 }
 
-// printRow writes a result, and each thing that it has to say on a line of its own.
+// printRow writes a result as soon as it is there, and under it what it has to say.
 func printRow(w io.Writer, r result) {
-	head := fmt.Sprintf("%s\t%s\t%s", r.Verdict, r.Plan, r.Module)
-	if len(r.Notes) == 0 {
-		fmt.Fprintf(w, "%s\t\n", head)
-	}
+	fmt.Fprintf(w, "%-6s  %-11s  %s\n", r.Verdict, r.Plan, r.Module)
 	for _, n := range r.Notes {
-		fmt.Fprintf(w, "%s\t%s: %s\n", head, n.Verdict, n.Text)
-		head = "\t\t"
+		fmt.Fprintf(w, "%21s  %s: %s\n", "", n.Verdict, n.Text)
 	}
 }
