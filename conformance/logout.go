@@ -38,7 +38,7 @@ var rpLogout = []module{
 	{name: "oidcc-rp-initiated-logout-bad-post-logout-redirect-uri", run: logout(leaving{put("post_logout_redirect_uri", func(c *check, _ *signIn) string { return c.cfg.Callback + "/bad_post_logout_redirect_uri" }), false, false})},
 	{name: "oidcc-rp-initiated-logout-modified-id-token-hint", run: logout(leaving{put("id_token_hint", withoutSignature), false, false})},
 	{name: "oidcc-rp-initiated-logout-no-id-token-hint", run: logout(leaving{drop("id_token_hint"), false, false})},
-	{name: "oidcc-rp-initiated-logout-no-params", run: logout(leaving{drop("id_token_hint", "post_logout_redirect_uri", "state"), false, true}), chromium: true},
+	{name: "oidcc-rp-initiated-logout-no-params", run: logout(leaving{drop("id_token_hint", "post_logout_redirect_uri", "state"), false, true})},
 	{name: "oidcc-rp-initiated-logout-no-post-logout-redirect-uri", run: logout(leaving{drop("post_logout_redirect_uri"), false, true})},
 	{name: "oidcc-rp-initiated-logout-no-state", run: logout(leaving{drop("state"), true, true})},
 	{name: "oidcc-rp-initiated-logout-only-state", run: logout(leaving{drop("id_token_hint", "post_logout_redirect_uri"), false, true})},

@@ -65,8 +65,8 @@ var basic = []module{
 	{name: "oidcc-display-popup", run: happyWith(params{"display": "popup"})},
 	{name: "oidcc-prompt-login", run: promptLogin, chromium: true},
 	{name: "oidcc-prompt-none-not-logged-in", run: promptNoneNotLoggedIn, formPost: true},
-	{name: "oidcc-prompt-none-logged-in", run: func(c *check) { c.again(c.happy(nil), params{"prompt": "none"}) }, chromium: true, formPost: true},
-	{name: "oidcc-max-age-1", run: maxAge1, chromium: true},
+	{name: "oidcc-prompt-none-logged-in", run: func(c *check) { c.again(c.happy(nil), params{"prompt": "none"}) }, chromium: true},
+	{name: "oidcc-max-age-1", run: maxAge1},
 	{name: "oidcc-max-age-10000", run: func(c *check) {
 		first := c.happy(params{"max_age": "15000"})
 		second := c.again(first, params{"max_age": "10000"})
@@ -91,7 +91,7 @@ var basic = []module{
 	{name: "oidcc-ensure-registered-redirect-uri", run: func(c *check) {
 		c.page(c.authorize(c.request(params{"redirect_uri": c.cfg.Callback + pathCallback + "/" + text(10, alnum)})))
 	}},
-	{name: "oidcc-ensure-post-request-succeeds", run: postRequest, chromium: true, formPost: true},
+	{name: "oidcc-ensure-post-request-succeeds", run: postRequest, chromium: true},
 	{name: "oidcc-server-client-secret-post", run: func(c *check) {
 		c.client = c.cfg.ClientPost
 		c.setUp()
