@@ -44,6 +44,11 @@ type Config struct {
 	// RefreshGrace is how long after its rotation a public client's refresh token
 	// still gets the successor that it was exchanged for.
 	RefreshGrace time.Duration
+	// AllowPrivate lets addresses that registrations name be on loopback or a private
+	// network: for a provider that is itself on this machine.
+	AllowPrivate bool
+	// Outbound reaches these addresses. Nil: the network, with outboundClient's guards.
+	Outbound http.RoundTripper
 }
 
 // The protocol's fixed lifetimes.
@@ -64,6 +69,7 @@ type Server struct {
 	access   *secret.Box
 	sessions *session.Manager
 	state    *state
+	outbound *http.Client
 	metadata []byte
 }
 
@@ -77,6 +83,10 @@ func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*S
 		access:   ring.Box("access token"),
 		sessions: sessions,
 		state:    newState(d, ring),
+		outbound: outboundClient(cfg.AllowPrivate),
+	}
+	if cfg.Outbound != nil {
+		s.outbound.Transport = cfg.Outbound
 	}
 	var err error
 	if s.metadata, err = s.discoveryDocument(); err != nil {

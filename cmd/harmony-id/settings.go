@@ -273,6 +273,7 @@ func idpConfig(issuer *url.URL, s tokenSettings) idp.Config {
 	return idp.Config{
 		Issuer: issuer.String(), AccessTokenTTL: s.AccessTokenTTL,
 		RefreshIdle: s.RefreshIdle, RefreshMax: s.RefreshMax, RefreshGrace: s.RefreshGrace,
+		AllowPrivate: loopback(issuer.Hostname()),
 	}
 }
 
