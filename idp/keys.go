@@ -37,9 +37,12 @@ var algs = []string{algES256, algRS256, algEdDSA}
 // rsaBits follows ASVS 11.2.3.
 const rsaBits = 3072
 
-// typeIDToken is the typ of ID tokens; every other kind of JWT has another
-// (RFC 8725 3.11).
-const typeIDToken = "JWT"
+// The types (typ) of the JWTs that are signed here: each kind has its own (RFC 8725
+// 3.11).
+const (
+	typeIDToken     = "JWT"
+	typeAccessToken = "at+jwt" // RFC 9068 2.1
+)
 
 // A keySet is the signing keys in memory, parsed.
 type keySet struct {
@@ -50,16 +53,16 @@ type keySet struct {
 
 // A signingKey signs from its time on, until a younger one of its algorithm does.
 type signingKey struct {
-	alg    string
-	active time.Time
-	signer jose.Signer
+	alg     string
+	active  time.Time
+	signers map[string]jose.Signer // by typ
 }
 
-// signer is the key that signs with an algorithm now, or nil.
-func (k keySet) signer(alg string, now time.Time) jose.Signer {
+// signer is what signs JWTs of a type with an algorithm now, or nil.
+func (k keySet) signer(alg, typ string, now time.Time) jose.Signer {
 	for _, key := range k.signing {
 		if key.alg == alg && !key.active.After(now) {
-			return key.signer
+			return key.signers[typ]
 		}
 	}
 	return nil
@@ -197,13 +200,16 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		if err := json.Unmarshal([]byte(public), &jwk); err != nil {
 			return set, fmt.Errorf("signing key %s: %w", id, err)
 		}
-		signer, err := jose.NewSigner(
-			jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: jose.JSONWebKey{Key: private, KeyID: id}},
-			(&jose.SignerOptions{}).WithType(typeIDToken))
-		if err != nil {
-			return set, fmt.Errorf("signing key %s: %w", id, err)
+		key := signingKey{alg, db.Time(active), map[string]jose.Signer{}}
+		for _, typ := range []string{typeIDToken, typeAccessToken} {
+			key.signers[typ], err = jose.NewSigner(
+				jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: jose.JSONWebKey{Key: private, KeyID: id}},
+				(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
+			if err != nil {
+				return set, fmt.Errorf("signing key %s: %w", id, err)
+			}
 		}
-		set.signing = append(set.signing, signingKey{alg, db.Time(active), signer})
+		set.signing = append(set.signing, key)
 		set.public[id] = jwk
 		document.Keys = append(document.Keys, json.RawMessage(public))
 	}
@@ -211,7 +217,7 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		return set, fmt.Errorf("reading the signing keys: %w", err)
 	}
 	for _, alg := range algs {
-		if set.signer(alg, now) == nil {
+		if set.signer(alg, typeIDToken, now) == nil {
 			return set, fmt.Errorf("there is no %s key to sign with", alg)
 		}
 	}

@@ -54,7 +54,7 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	id, err := snap.keys.sign(c.IDTokenAlg, now, more, idClaims{
+	id, err := snap.keys.sign(c.IDTokenAlg, typeIDToken, now, more, idClaims{
 		Issuer:   s.cfg.Issuer,
 		Subject:  g.userID,
 		Audience: c.ID,
@@ -95,24 +95,24 @@ func (s *Server) moreClaims(ctx context.Context, g *grant) (json.RawMessage, err
 	return pick(u, g.claims.IDToken)
 }
 
-// sign writes an ID token of claims and, if there are any, more.
-func (k keySet) sign(alg string, now time.Time, more json.RawMessage, claims idClaims) (string, error) {
-	signer := k.signer(alg, now)
+// sign writes a JWT of a type: claims and, if there are any, more.
+func (k keySet) sign(alg, typ string, now time.Time, more json.RawMessage, claims any) (string, error) {
+	signer := k.signer(alg, typ, now)
 	if signer == nil {
 		return "", fmt.Errorf("no %s key to sign with", alg)
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		return "", fmt.Errorf("writing an ID token: %w", err)
+		return "", fmt.Errorf("writing a %s: %w", typ, err)
 	}
 	if more != nil {
 		if payload, err = joined(payload, more); err != nil {
-			return "", fmt.Errorf("writing an ID token: %w", err)
+			return "", fmt.Errorf("writing a %s: %w", typ, err)
 		}
 	}
 	jws, err := signer.Sign(payload)
 	if err != nil {
-		return "", fmt.Errorf("signing an ID token: %w", err)
+		return "", fmt.Errorf("signing a %s: %w", typ, err)
 	}
 	return jws.CompactSerialize()
 }
