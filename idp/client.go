@@ -58,6 +58,8 @@ const (
 	AuthNone  = "none"
 )
 
+var authMethods = []string{AuthBasic, AuthPost, AuthNone}
+
 // The grant types that clients can have.
 const (
 	grantCode    = "authorization_code"
@@ -154,7 +156,7 @@ func (n *Client) check() error {
 	if err := account.CheckName("name", n.Name); err != nil {
 		return err
 	}
-	if !slices.Contains([]string{AuthBasic, AuthPost, AuthNone}, n.AuthMethod) {
+	if !slices.Contains(authMethods, n.AuthMethod) {
 		return &account.InvalidError{Field: "auth-method", Reason: "has to be client_secret_basic, client_secret_post or none"}
 	}
 	if !slices.Contains(algs, n.IDTokenAlg) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/web"
@@ -15,9 +16,13 @@ import (
 // RFC 9207).
 func (s *Server) discoveryDocument() ([]byte, error) {
 	b, err := json.Marshal(map[string]any{
-		"issuer":                                         s.cfg.Issuer,
-		"authorization_endpoint":                         s.cfg.Issuer + pathAuthorize,
-		"token_endpoint":                                 s.cfg.Issuer + pathToken,
+		"issuer":                 s.cfg.Issuer,
+		"authorization_endpoint": s.cfg.Issuer + pathAuthorize,
+		"token_endpoint":         s.cfg.Issuer + pathToken,
+		"revocation_endpoint":    s.cfg.Issuer + pathRevoke,
+		"revocation_endpoint_auth_methods_supported":     authMethods,
+		"introspection_endpoint":                         s.cfg.Issuer + pathIntrospect,
+		"introspection_endpoint_auth_methods_supported":  slices.DeleteFunc(slices.Clone(authMethods), func(m string) bool { return m == AuthNone }),
 		"userinfo_endpoint":                              s.cfg.Issuer + pathUserinfo,
 		"jwks_uri":                                       s.cfg.Issuer + pathJWKS,
 		"end_session_endpoint":                           s.cfg.Issuer + pathEndSession,
@@ -27,7 +32,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"grant_types_supported":                          []string{grantCode, grantRefresh},
 		"subject_types_supported":                        []string{"public"},
 		"id_token_signing_alg_values_supported":          algs,
-		"token_endpoint_auth_methods_supported":          []string{AuthBasic, AuthPost, AuthNone},
+		"token_endpoint_auth_methods_supported":          authMethods,
 		"code_challenge_methods_supported":               []string{"S256"},
 		"prompt_values_supported":                        []string{"none", "login", "select_account"},
 		"acr_values_supported":                           []string{account.ACR1FA, account.ACR2FA},

@@ -1,5 +1,6 @@
 // Package idp speaks OpenID Connect: discovery and keys, the authorization
-// endpoint, tokens, userinfo and sign-out, clients and grants.
+// endpoint, tokens with their introspection and revocation, userinfo and sign-out,
+// clients and grants.
 //
 // An authorization request that cannot be answered at once waits as a row bound
 // to its browser. Sign-in pages never finish it: they lead back to
@@ -7,7 +8,7 @@
 // one row, born with its code and dead with its session, and each step of the
 // protocol is one statement on it.
 //
-// The token and userinfo endpoints are served through the wire layer of
+// The endpoints that programs speak to are served through the wire layer of
 // zitadel/oidc (op.RegisterServer), behind checks of our own (wire.go); the pages
 // are ours.
 package idp
@@ -110,6 +111,8 @@ const (
 	pathAuthorize  = "/authorize"
 	pathResume     = "/authorize/resume"
 	pathToken      = "/oauth/token"
+	pathRevoke     = "/oauth/revoke"
+	pathIntrospect = "/oauth/introspect"
 	pathUserinfo   = "/userinfo"
 	pathEndSession = "/end_session"
 	pathLogout     = "/logout"
@@ -129,6 +132,8 @@ func (s *Server) Routes(r *mux.Router) {
 	r.Handle(pathAuthorize, web.HandlerFunc(s.authorize)).Methods("GET", "POST")
 	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET")
 	r.Handle(pathToken, wire).Methods("POST", "OPTIONS")
+	r.Handle(pathRevoke, wire).Methods("POST", "OPTIONS")
+	r.Handle(pathIntrospect, wire).Methods("POST")
 	r.Handle(pathUserinfo, wire).Methods("GET", "POST", "OPTIONS")
 	r.Handle(pathEndSession, web.HandlerFunc(s.endSession)).Methods("GET", "POST")
 	r.Handle(pathLogout, web.HandlerFunc(s.logoutPage)).Methods("GET", "HEAD")
@@ -140,7 +145,7 @@ func (s *Server) Routes(r *mux.Router) {
 // 3.1, OIDC RP-Initiated Logout 2). For web.Config.
 func CrossOriginAllowed(r *http.Request) bool {
 	switch r.URL.Path {
-	case pathToken, pathUserinfo, pathAuthorize, pathEndSession:
+	case pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathAuthorize, pathEndSession:
 		return true
 	}
 	return false
@@ -150,7 +155,7 @@ func CrossOriginAllowed(r *http.Request) bool {
 // web.Config.
 func AnswersJSON(path string) bool {
 	switch path {
-	case pathToken, pathUserinfo, pathDiscovery, pathMetadata, pathJWKS:
+	case pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathDiscovery, pathMetadata, pathJWKS:
 		return true
 	}
 	return false

@@ -207,11 +207,11 @@ var errInvalidToken = &oauthError{"invalid_token", "the access token is invalid,
 // UserInfo is the userinfo endpoint (OIDC Core 5.3).
 func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
 	now := time.Now()
-	grantID, scope, ok := s.openAccessToken(r.Data.AccessToken, now)
+	token, ok := s.openAccessToken(r.Data.AccessToken, now)
 	if !ok {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
-	u, g, err := s.person(ctx, grantID, now)
+	u, g, err := s.person(ctx, token.grantID, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
@@ -225,7 +225,7 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 	if snap.clients[g.clientID] == nil {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
-	g.scope = scope
+	g.scope = token.scope
 	if len(g.claims.UserInfo) == 0 {
 		return op.NewResponse(claimsFor(u, g)), nil
 	}

@@ -3,6 +3,7 @@ package idp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -21,17 +22,19 @@ import (
 // is not ours answers that it is not supported.
 type unimplemented = op.UnimplementedServer
 
-// wire serves the token and userinfo endpoints through the library's wire layer,
-// which decodes forms and writes JSON. In front of it stands what it leaves out
+// wire serves the endpoints of programs through the library's wire layer, which
+// decodes forms and writes JSON. In front of it stands what it leaves out
 // (security-cases.md §0): nothing in the query, nothing twice, only the grants
 // that are served, no-store, WWW-Authenticate, CORS without credentials.
 func (s *Server) wire() http.Handler {
 	inner := op.RegisterServer(s, op.Endpoints{
-		Token:    op.NewEndpoint(pathToken),
-		Userinfo: op.NewEndpoint(pathUserinfo),
+		Token:         op.NewEndpoint(pathToken),
+		Revocation:    op.NewEndpoint(pathRevoke),
+		Introspection: op.NewEndpoint(pathIntrospect),
+		Userinfo:      op.NewEndpoint(pathUserinfo),
 	}, op.WithServerCORSOptions(nil))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if cors(w, r, "GET, POST", "Authorization, Content-Type") {
+		if r.URL.Path != pathIntrospect && cors(w, r, "GET, POST", "Authorization, Content-Type") {
 			return
 		}
 		h := w.Header()
@@ -43,7 +46,7 @@ func (s *Server) wire() http.Handler {
 			if !bearer(aw, r) {
 				return
 			}
-		} else if e := checkTokenRequest(r); e != nil {
+		} else if e := checkClientRequest(r); e != nil {
 			refuse(aw, r, e)
 			return
 		}
@@ -89,11 +92,12 @@ func (w *wireWriter) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (w *wireWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// checkTokenRequest looks at a token request before the library does.
-func checkTokenRequest(r *http.Request) *oauthError {
+// checkClientRequest looks at a request that a client authenticates before the
+// library does.
+func checkClientRequest(r *http.Request) *oauthError {
 	switch {
 	case r.Method != http.MethodPost:
-		return &oauthError{"invalid_request", "the token endpoint takes POST only"}
+		return &oauthError{"invalid_request", "this endpoint takes POST only"}
 	case r.URL.RawQuery != "":
 		return &oauthError{"invalid_request", "parameters belong in the body"}
 	}
@@ -126,6 +130,14 @@ func checkTokenRequest(r *http.Request) *oauthError {
 		}
 	} else if f.Get("client_id") == "" || f.Has("client_assertion") || f.Has("client_assertion_type") {
 		return errInvalidClient // no client is registered for assertions
+	}
+	if _, password, _ := r.BasicAuth(); r.URL.Path == pathIntrospect && password == "" && f.Get("client_secret") == "" {
+		return errInvalidClient // which the library would answer with 400
+	}
+	if r.URL.Path != pathToken {
+		delete(f, "grant_type") // the library would look at it here, too
+		delete(r.Form, "grant_type")
+		return nil
 	}
 	switch f.Get("grant_type") {
 	case "":
@@ -216,36 +228,46 @@ func wireError(ctx context.Context, err error) error {
 	return errServer.wire(ctx, err)
 }
 
-// VerifyClient authenticates a client in the one way that it is registered for
-// (RFC 6749 2.3, 3.2.1), before anything else of the request is looked at.
+// VerifyClient authenticates a client before anything else of the request is
+// looked at. At the token endpoint it has to be registered for the grant type.
 func (s *Server) VerifyClient(ctx context.Context, r *op.Request[op.ClientCredentials]) (op.Client, error) {
-	snap, err := s.state.current(ctx)
+	c, err := s.authenticate(ctx, r.Header, r.Form, r.Data)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	c := snap.clients[r.Data.ClientID]
-	if c == nil {
-		return nil, errInvalidClient.wire(ctx, errors.New("unknown client "+short(r.Data.ClientID)))
-	}
-	method := AuthNone
-	switch {
-	case r.Header.Get("Authorization") != "":
-		method = AuthBasic
-	case r.Data.ClientAssertion != "" || r.Data.ClientAssertionType != "":
-		method = "client_assertion"
-	case r.Form.Has("client_secret"):
-		method = AuthPost
-	}
-	if method != c.AuthMethod {
-		return nil, errInvalidClient.wire(ctx, errors.New("client "+c.ID+" used "+method+", registered is "+c.AuthMethod))
-	}
-	if !c.Public() && !equal(secret.Hash(r.Data.ClientSecret), c.secretHash) {
-		return nil, errInvalidClient.wire(ctx, errors.New("wrong secret of client "+c.ID))
-	}
-	if g := r.Form.Get("grant_type"); !slices.Contains(c.GrantTypes, g) {
+	if g := r.Form.Get("grant_type"); r.URL.Path == pathToken && !slices.Contains(c.GrantTypes, g) {
 		return nil, (&oauthError{"unauthorized_client", "this client is not registered for the grant type"}).wire(ctx, errors.New("client "+c.ID))
 	}
 	return wireClient{c}, nil
+}
+
+// authenticate authenticates a client in the one way that it is registered for
+// (RFC 6749 2.3, 3.2.1), at every endpoint alike.
+func (s *Server) authenticate(ctx context.Context, header http.Header, form url.Values, got *op.ClientCredentials) (*Client, error) {
+	snap, err := s.state.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := snap.clients[got.ClientID]
+	if c == nil {
+		return nil, fmt.Errorf("%w (unknown client %s)", errInvalidClient, short(got.ClientID))
+	}
+	method := AuthNone
+	switch {
+	case header.Get("Authorization") != "":
+		method = AuthBasic
+	case got.ClientAssertion != "" || got.ClientAssertionType != "":
+		method = "client_assertion"
+	case form.Has("client_secret"):
+		method = AuthPost
+	}
+	if method != c.AuthMethod {
+		return nil, fmt.Errorf("%w (client %s used %s, registered is %s)", errInvalidClient, c.ID, method, c.AuthMethod)
+	}
+	if !c.Public() && !equal(secret.Hash(got.ClientSecret), c.secretHash) {
+		return nil, fmt.Errorf("%w (wrong secret of client %s)", errInvalidClient, c.ID)
+	}
+	return c, nil
 }
 
 // CodeExchange is the authorization_code grant (RFC 6749 4.1.3).

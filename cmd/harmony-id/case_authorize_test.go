@@ -1203,7 +1203,7 @@ func TestAZ22_B2_PostFromAnotherSite(t *testing.T) {
 			}
 		}
 		b.get("/preferences/security").want(http.StatusOK, "/preferences/security")
-		for _, path := range []string{"/oauth/token", "/userinfo", "/end_session"} {
+		for _, path := range []string{"/oauth/token", "/oauth/revoke", "/userinfo", "/end_session"} {
 			if p := blank.once(http.MethodPost, path, url.Values{"grant_type": {"authorization_code"}, "client_id": {"acme"}}, elsewhere); p.status == http.StatusForbidden {
 				t.Errorf("%s refuses another origin", path)
 			}
@@ -1278,14 +1278,16 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, want := range map[string][]any{
-			"grant_types_supported":                       {"authorization_code", "refresh_token"},
-			"response_types_supported":                    {"code"},
-			"response_modes_supported":                    {"query", "form_post"},
-			"code_challenge_methods_supported":            {"S256"},
-			"id_token_signing_alg_values_supported":       {"ES256", "RS256", "EdDSA"},
-			"token_endpoint_auth_methods_supported":       {"client_secret_basic", "client_secret_post", "none"},
-			"request_object_signing_alg_values_supported": {"RS256"},
-			"acr_values_supported":                        {"urn:harmony:acr:1fa", "urn:harmony:acr:2fa"},
+			"grant_types_supported":                         {"authorization_code", "refresh_token"},
+			"response_types_supported":                      {"code"},
+			"response_modes_supported":                      {"query", "form_post"},
+			"code_challenge_methods_supported":              {"S256"},
+			"id_token_signing_alg_values_supported":         {"ES256", "RS256", "EdDSA"},
+			"token_endpoint_auth_methods_supported":         {"client_secret_basic", "client_secret_post", "none"},
+			"revocation_endpoint_auth_methods_supported":    {"client_secret_basic", "client_secret_post", "none"},
+			"introspection_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"},
+			"request_object_signing_alg_values_supported":   {"RS256"},
+			"acr_values_supported":                          {"urn:harmony:acr:1fa", "urn:harmony:acr:2fa"},
 		} {
 			if got, _ := meta[name].([]any); !slices.Equal(got, want) {
 				t.Errorf("%s = %v, want %v", name, meta[name], want)
@@ -1301,7 +1303,7 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 			}
 		}
 		for _, path := range []string{
-			"/healthz", "/ready", "/authorize/callback", "/device_authorization", "/oauth/introspect", "/oauth/revoke", "/revoke", "/introspect", "/keys", "/oauth/token/", "/userinfo/", "/authorize//resume", "/Authorize", "/oauth/%74oken",
+			"/healthz", "/ready", "/authorize/callback", "/device_authorization", "/revoke", "/introspect", "/keys", "/oauth/token/", "/userinfo/", "/authorize//resume", "/Authorize", "/oauth/%74oken",
 		} {
 			for _, method := range []string{http.MethodGet, http.MethodPost} {
 				var form url.Values
@@ -1332,13 +1334,13 @@ func TestZ04_NoCORSWithCredentials(t *testing.T) {
 				t.Errorf("%s: origin %q", path, got)
 			}
 		}
-		for _, path := range []string{"/oauth/token", "/userinfo", "/jwks"} {
+		for _, path := range []string{"/oauth/token", "/oauth/revoke", "/userinfo", "/jwks"} {
 			p := b.once(http.MethodOptions, path, nil, http.Header{"Origin": {"https://evil.test"}, "Access-Control-Request-Method": {"POST"}})
 			if p.status != http.StatusNoContent || p.header.Get("Access-Control-Allow-Origin") != "*" || p.header.Get("Access-Control-Allow-Credentials") != "" {
 				t.Errorf("preflight of %s: %d %v", path, p.status, p.header)
 			}
 		}
-		for _, path := range []string{"/authorize", "/end_session", "/login", "/logout"} {
+		for _, path := range []string{"/oauth/introspect", "/authorize", "/end_session", "/login", "/logout"} {
 			p := b.once(http.MethodOptions, path, nil, http.Header{"Origin": {"https://evil.test"}, "Access-Control-Request-Method": {"POST"}})
 			if p.status != http.StatusMethodNotAllowed || p.header.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("preflight of %s: %d %v", path, p.status, p.header)

@@ -25,7 +25,7 @@ import (
 // everywhere is every path that is served, and two that are not.
 func everywhere() []string {
 	return []string{
-		"/", "/login", "/logout", "/preferences/security", "/authorize", "/authorize/resume", "/end_session", "/oauth/token", "/userinfo", "/jwks",
+		"/", "/login", "/logout", "/preferences/security", "/authorize", "/authorize/resume", "/end_session", "/oauth/token", "/oauth/revoke", "/oauth/introspect", "/userinfo", "/jwks",
 		"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/static/app.css", "/nowhere", "/preferences/nowhere",
 	}
 }
@@ -277,14 +277,14 @@ func TestWEB06_CORS(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
 		b.signIn(adaEmail, adaPassword)
-		open := []string{"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/userinfo", "/oauth/token"}
+		open := []string{"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/userinfo", "/oauth/token", "/oauth/revoke"}
 		for _, path := range append(everywhere(), b.get("/login").stylesheet(), w.acme.begin().url()) {
 			for _, origin := range []string{"https://evil.test", "https://evil.id.test", "null", "https://id.test.evil.test", "http://id.test"} {
 				for _, method := range []string{http.MethodGet, http.MethodOptions} {
 					p := b.once(method, path, nil, http.Header{"Origin": {origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"authorization"}})
 					got := p.header.Get("Access-Control-Allow-Origin")
 					want := ""
-					if slices.Contains(open, path) && (method == http.MethodOptions || path != "/oauth/token") {
+					if slices.Contains(open, path) && (method == http.MethodOptions || !strings.HasPrefix(path, "/oauth/")) {
 						want = "*"
 					}
 					if got != want || p.header.Get("Access-Control-Allow-Credentials") != "" {
@@ -476,7 +476,7 @@ func (b *browser) rawPath(method, target string, form url.Values) *page {
 func TestWEB14_ContentTypes(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
-		for _, path := range []string{"/oauth/token", "/userinfo", "/login", "/logout", "/authorize", "/end_session"} {
+		for _, path := range []string{"/oauth/token", "/oauth/revoke", "/oauth/introspect", "/userinfo", "/login", "/logout", "/authorize", "/end_session"} {
 			for _, kind := range []string{"text/plain", "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded; charset=utf-7", "application/xml", "application/x-www-form-urlencoded, text/plain", "text/plain; application/x-www-form-urlencoded"} {
 				p := b.stream(path, strings.NewReader("grant_type=refresh_token&client_id=globex"), -1, http.Header{"Content-Type": {kind}})
 				p.wantStatus(http.StatusUnsupportedMediaType)

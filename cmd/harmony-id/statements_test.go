@@ -92,6 +92,8 @@ func TestStatements(t *testing.T) {
 			code := f.code(p)
 			costs("code → tokens", func() { k = f.redeem(code).ok() }, "UPDATE grants")
 			costs("userinfo", func() { w.userinfo(k.AccessToken) }, "SELECT grants")
+			costs("introspection", func() { w.acme.introspect(k.AccessToken) }, "SELECT grants")
+			costs("introspection of a refresh token", func() { w.acme.introspect(k.RefreshToken) }, "SELECT grants")
 			costs("refresh", func() { k = w.acme.refresh(k.RefreshToken).ok() }, "UPDATE grants")
 
 			// A second workspace.
@@ -119,9 +121,16 @@ func TestStatements(t *testing.T) {
 					f.redeem(b64(s))
 				}
 			})
+			costs("garbage to ask about and to revoke", func() {
+				for _, s := range traps() {
+					w.acme.introspect(b64(s))
+					w.acme.revoke(b64(s))
+				}
+			})
 			costs("a broken link", func() { b.get(w.acme.begin("redirect_uri", "https://evil.test").url()) })
 			costs("a refused request", func() { b.get(w.acme.begin("response_type", "token").url()) })
-			costs("a code that was used", func() { g.redeem(code) }, "UPDATE grants", "UPDATE grants", "INSERT events")
+			costs("revocation", func() { w.globex.revoke(k2.RefreshToken) }, "UPDATE grants")
+			costs("a code that was used", func() { g.redeem(code) }, "UPDATE grants", "UPDATE grants") // its grant has ended already
 
 			// A minute later the session's last use is written down, once.
 			time.Sleep(time.Minute)

@@ -478,12 +478,17 @@ func (b *browser) once(method, to string, form url.Values, header http.Header) *
 	if err != nil {
 		b.w.t.Fatal(err)
 	}
+	return readPage(b.w.t, res)
+}
+
+func readPage(t testing.TB, res *http.Response) *page {
+	t.Helper()
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		b.w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return &page{t: b.w.t, url: r.URL, status: res.StatusCode, header: res.Header, body: string(text)}
+	return &page{t: t, url: res.Request.URL, status: res.StatusCode, header: res.Header, body: string(text)}
 }
 
 // follow goes where redirects lead, within the provider.
@@ -663,6 +668,12 @@ func (c rp) post(form url.Values) *tokens { return c.postAt(c.w.house, form, nil
 
 func (c rp) postAt(h *house, form url.Values, header http.Header) *tokens {
 	c.w.t.Helper()
+	return sendToken(c.w.t, h, c.request("/oauth/token", form, header))
+}
+
+// request is a POST with the client's authentication.
+func (c rp) request(path string, form url.Values, header http.Header) *http.Request {
+	c.w.t.Helper()
 	v := url.Values{}
 	for k, x := range form {
 		v[k] = x
@@ -673,7 +684,7 @@ func (c rp) postAt(h *house, form url.Values, header http.Header) *tokens {
 	if c.auth == idp.AuthPost {
 		v.Set("client_secret", c.secret)
 	}
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, issuer+"/oauth/token", strings.NewReader(v.Encode()))
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, issuer+path, strings.NewReader(v.Encode()))
 	if err != nil {
 		c.w.t.Fatal(err)
 	}
@@ -688,7 +699,7 @@ func (c rp) postAt(h *house, form url.Values, header http.Header) *tokens {
 			r.Header[k] = x
 		}
 	}
-	return sendToken(c.w.t, h, r)
+	return r
 }
 
 func sendToken(t testing.TB, h *house, r *http.Request) *tokens {
