@@ -64,10 +64,19 @@ var authMethods = []string{AuthBasic, AuthPost, AuthNone}
 const (
 	grantCode    = "authorization_code"
 	grantRefresh = "refresh_token"
+	grantClient  = "client_credentials"
 )
 
-// The scopes that clients can be given (OIDC Core 5.4, 11).
+var grantTypes = []string{grantCode, grantRefresh, grantClient}
+
+// The scopes about people (OIDC Core 5.4, 11). A client can have scopes of its own
+// besides, which mean something to its resource servers alone.
 var allScopes = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
+
+// ownScopes are the client's scopes that are not about people.
+func (c *Client) ownScopes() []string {
+	return slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return slices.Contains(allScopes, s) })
+}
 
 // Public reports whether the client has no secret.
 func (c *Client) Public() bool { return c.AuthMethod == AuthNone }
@@ -97,7 +106,8 @@ var clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // Create registers a client and returns it with its secret, which is shown this
 // once. Fields that are empty get their defaults: an id of its own, AuthBasic,
-// ES256, both grant types, every scope. An empty secret is made for a
+// ES256, opaque access tokens, the grant types of sign-in, and for these every scope
+// about people. An empty secret is made for a
 // confidential client. by is the operator's name. Errors: *account.InvalidError,
 // ErrClientExists.
 func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Client, string, error) {
@@ -110,7 +120,7 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	if n.GrantTypes == nil {
 		n.GrantTypes = []string{grantCode, grantRefresh}
 	}
-	if n.Scopes == nil {
+	if n.Scopes == nil && slices.Contains(n.GrantTypes, grantCode) {
 		n.Scopes = slices.Clone(allScopes)
 	}
 	if err := n.check(); err != nil {
@@ -165,8 +175,11 @@ func (n *Client) check() error {
 	if n.Public() && !n.RequirePKCE {
 		return &account.InvalidError{Field: "require-pkce", Reason: "cannot be switched off for a public client (RFC 9700 2.1.1)"}
 	}
-	if len(n.RedirectURIs) == 0 {
-		return &account.InvalidError{Field: "redirect-uri", Reason: "is needed at least once"}
+	if !slices.Contains([]string{TokenOpaque, TokenJWT}, n.AccessToken) {
+		return &account.InvalidError{Field: "access-token", Reason: "has to be opaque or jwt"}
+	}
+	if err := n.checkGrants(); err != nil {
+		return err
 	}
 	const most = 50
 	if len(n.RedirectURIs) > most || len(n.PostLogoutRedirectURIs) > most {
@@ -182,12 +195,52 @@ func (n *Client) check() error {
 			return &account.InvalidError{Field: "post-logout-redirect-uri", Reason: fmt.Sprintf("%q %s", u, err)}
 		}
 	}
-	for _, s := range n.Scopes {
-		if !slices.Contains(allScopes, s) {
-			return &account.InvalidError{Field: "scope", Reason: "has to be of " + strings.Join(allScopes, ", ")}
+	return n.checkScopes()
+}
+
+func (n *Client) checkGrants() error {
+	for _, g := range n.GrantTypes {
+		if !slices.Contains(grantTypes, g) {
+			return &account.InvalidError{Field: "grant", Reason: "has to be of " + strings.Join(grantTypes, ", ")}
+		}
+	}
+	signsIn := slices.Contains(n.GrantTypes, grantCode)
+	switch {
+	case len(n.GrantTypes) == 0:
+		return &account.InvalidError{Field: "grant", Reason: "is needed at least once"}
+	case slices.Contains(n.GrantTypes, grantRefresh) && !signsIn:
+		return &account.InvalidError{Field: "grant", Reason: "refresh_token is of no use without authorization_code"}
+	case slices.Contains(n.GrantTypes, grantClient) && n.Public():
+		return &account.InvalidError{Field: "grant", Reason: "client_credentials is for clients that can keep a secret (RFC 6749 4.4)"}
+	case signsIn && len(n.RedirectURIs) == 0:
+		return &account.InvalidError{Field: "redirect-uri", Reason: "is needed at least once"}
+	case !signsIn && len(n.RedirectURIs)+len(n.PostLogoutRedirectURIs) > 0:
+		return &account.InvalidError{Field: "redirect-uri", Reason: "is of no use without the grant authorization_code"}
+	}
+	return nil
+}
+
+// maxScope bounds the length of all scopes of a client: access tokens repeat them.
+const maxScope = 1000
+
+func (n *Client) checkScopes() error {
+	if len(strings.Join(n.Scopes, " ")) > maxScope {
+		return &account.InvalidError{Field: "scope", Reason: fmt.Sprintf("has more than %d characters in all", maxScope)}
+	}
+	for i, s := range n.Scopes {
+		if !scopeToken(s) {
+			return &account.InvalidError{Field: "scope", Reason: fmt.Sprintf("%q is not a scope (RFC 6749 3.3)", s)}
+		}
+		if slices.Contains(n.Scopes[:i], s) {
+			return &account.InvalidError{Field: "scope", Reason: fmt.Sprintf("%q stands there twice", s)}
 		}
 	}
 	return nil
+}
+
+// scopeToken reports whether s is one scope-token (RFC 6749 3.3).
+func scopeToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' })
 }
 
 // checkRedirectURI takes an https URL, an http URL on loopback, and for public

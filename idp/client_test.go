@@ -132,7 +132,19 @@ func TestAD06_Create(t *testing.T) {
 			"public without PKCE":     {with(func(c *Client) { c.AuthMethod, c.RequirePKCE = AuthNone, false }), "", "require-pkce"},
 			"public with a secret":    {with(func(c *Client) { c.AuthMethod = AuthNone }), strings.Repeat("s", 32), "secret"},
 			"short secret":            {good, strings.Repeat("s", 31), "secret"},
-			"unknown scope":           {with(func(c *Client) { c.Scopes = []string{"openid", "admin"} }), "", "scope"},
+			"scope with a quote":      {with(func(c *Client) { c.Scopes = []string{"openid", "api\"read"} }), "", "scope"},
+			"scope with a backslash":  {with(func(c *Client) { c.Scopes = []string{`api\read`} }), "", "scope"},
+			"scope with a space":      {with(func(c *Client) { c.Scopes = []string{"openid email"} }), "", "scope"},
+			"scope of nothing":        {with(func(c *Client) { c.Scopes = []string{""} }), "", "scope"},
+			"scope beyond ASCII":      {with(func(c *Client) { c.Scopes = []string{"é"} }), "", "scope"},
+			"scope twice":             {with(func(c *Client) { c.Scopes = []string{"openid", "openid"} }), "", "scope"},
+			"scopes too long":         {with(func(c *Client) { c.Scopes = []string{strings.Repeat("s", 1001)} }), "", "scope"},
+			"unknown grant":           {with(func(c *Client) { c.GrantTypes = []string{grantCode, "password"} }), "", "grant"},
+			"no grant":                {with(func(c *Client) { c.GrantTypes = []string{} }), "", "grant"},
+			"refreshing alone":        {with(func(c *Client) { c.GrantTypes = []string{grantRefresh} }), "", "grant"},
+			"public, as itself":       {with(func(c *Client) { c.AuthMethod, c.GrantTypes = AuthNone, []string{grantCode, grantClient} }), "", "grant"},
+			"itself, redirect URI":    {with(func(c *Client) { c.GrantTypes = []string{grantClient} }), "", "redirect-uri"},
+			"access token of no kind": {with(func(c *Client) { c.AccessToken = "JWT" }), "", "access-token"},
 		} {
 			_, plain, err := clients.Create(t.Context(), c.client, c.secret, "test")
 			if invalid, ok := errors.AsType[*account.InvalidError](err); !ok || invalid.Field != c.field || plain != "" {

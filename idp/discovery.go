@@ -29,7 +29,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"scopes_supported":                               allScopes,
 		"response_types_supported":                       []string{"code"},
 		"response_modes_supported":                       []string{modeQuery, modeFormPost},
-		"grant_types_supported":                          []string{grantCode, grantRefresh},
+		"grant_types_supported":                          grantTypes,
 		"subject_types_supported":                        []string{"public"},
 		"id_token_signing_alg_values_supported":          algs,
 		"token_endpoint_auth_methods_supported":          authMethods,

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +22,6 @@ import (
 const (
 	codePrefix    = "hac_"
 	refreshPrefix = "hrt_"
-	accessPrefix  = "hat_"
 )
 
 // grantIDLen is the length of a grant's id, which is secret.ID("").
@@ -396,48 +394,6 @@ func (s *Server) narrower(ctx context.Context, c *Client, id, token, scope strin
 		}
 	}
 	return nil
-}
-
-// An accessToken is what an access token says.
-type accessToken struct {
-	grantID, scope string
-	issued, ends   time.Time
-}
-
-// newAccessToken seals the grant's id, when the token was issued and ends, and its
-// scope. Nothing is written: any number of them may live at once, as when a
-// workspace's servers each refresh, and each dies with its grant, for userinfo
-// reads the grant.
-func (s *Server) newAccessToken(g *grant, now time.Time) (token string, ends time.Time) {
-	ends = now.Add(s.cfg.AccessTokenTTL)
-	plain := make([]byte, 0, 16+grantIDLen+len(g.scope))
-	plain = binary.BigEndian.AppendUint64(plain, uint64(now.UnixMicro()))
-	plain = binary.BigEndian.AppendUint64(plain, uint64(ends.UnixMicro()))
-	plain = append(plain, g.id...)
-	plain = append(plain, g.scope...)
-	return accessPrefix + base64.RawURLEncoding.EncodeToString(s.access.Seal(plain, "")), ends
-}
-
-// openAccessToken returns what newAccessToken sealed, unless its time is over.
-func (s *Server) openAccessToken(token string, now time.Time) (*accessToken, bool) {
-	const most = 1024
-	rest, ok := strings.CutPrefix(token, accessPrefix)
-	if !ok || len(rest) > most || strings.ContainsAny(rest, "\r\n") { // which the decoder would skip
-		return nil, false
-	}
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(rest)
-	if err != nil {
-		return nil, false
-	}
-	plain, err := s.access.Open(sealed, "")
-	if err != nil || len(plain) < 16+grantIDLen {
-		return nil, false
-	}
-	t := &accessToken{
-		issued: time.UnixMicro(int64(binary.BigEndian.Uint64(plain))), ends: time.UnixMicro(int64(binary.BigEndian.Uint64(plain[8:]))),
-		grantID: string(plain[16 : 16+grantIDLen]), scope: string(plain[16+grantIDLen:]),
-	}
-	return t, now.Before(t.ends)
 }
 
 // person returns an access token's person, with the client and the claims of the

@@ -173,7 +173,9 @@ func (s *Server) Clean(ctx context.Context) error {
 		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
 		// Kept past its request's life, for the grant is what says that the request has had its code.
-		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
+		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
+		// A client's own grants are never redeemed. They live as long as their one token.
+		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-s.cfg.AccessTokenTTL - time.Minute)},
 	} {
 		for {
 			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), batch)

@@ -53,35 +53,54 @@ func (s *Server) Introspect(ctx context.Context, r *op.Request[op.IntrospectionR
 func (s *Server) introspect(ctx context.Context, c *Client, token string) (*introspection, error) {
 	now := time.Now()
 	told := &introspection{Active: true, ClientID: c.ID, Issuer: s.cfg.Issuer, Audience: c.ID}
-	access, isAccess := s.openAccessToken(token, now)
 	id, isRefresh := grantOf(token, refreshPrefix)
-	switch {
-	case isAccess:
+	access := &accessToken{}
+	if !isRefresh {
+		var err error
+		if access, err = s.openAccessToken(ctx, token, now); errors.Is(err, errInvalidToken) {
+			return &introspection{}, nil
+		} else if err != nil {
+			return nil, err
+		}
 		id, told.TokenType = access.grantID, "Bearer"
-	case !isRefresh || !slices.Contains(c.GrantTypes, grantRefresh):
-		return &introspection{}, nil
 	}
-	var authTime, created, redeemed, refreshed, sessionEnds int64
+	switch {
+	case isRefresh && !slices.Contains(c.GrantTypes, grantRefresh), access.clientID != "" && access.clientID != c.ID:
+		return &introspection{}, nil
+	case !isRefresh && access.grantID == "":
+		told.Subject, told.Scope, told.IssuedAt, told.Expires = c.ID, access.scope, access.issued.Unix(), access.ends.Unix()
+		return told, nil
+	}
+	var user sql.NullString
+	var created, authTime int64
+	var redeemed, refreshed, sessionEnds sql.NullInt64
 	var refresh []byte
 	err := s.db.QueryRow(ctx, `
 		SELECT g.user_id, g.scope, g.auth_time, g.acr, g.created_at, g.redeemed_at, g.refreshed_at, g.refresh_hash, s.expires_at
-		FROM grants g JOIN sessions s ON s.id = g.session_id JOIN users u ON u.id = s.user_id
-		WHERE g.id = $2 AND g.client_id = $3 AND g.redeemed_at IS NOT NULL AND g.ended_at IS NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND `+account.SessionHolds,
+		FROM grants g LEFT JOIN sessions s ON s.id = g.session_id LEFT JOIN users u ON u.id = s.user_id
+		WHERE g.id = $2 AND g.client_id = $3 AND g.ended_at IS NULL
+			AND (g.session_id IS NULL OR g.redeemed_at IS NOT NULL AND s.ended_at IS NULL AND s.expires_at > $1 AND `+account.SessionHolds+`)`,
 		db.Micros(now), id, c.ID).
-		Scan(&told.Subject, &told.Scope, &authTime, &told.ACR, &created, &redeemed, &refreshed, &refresh, &sessionEnds)
+		Scan(&user, &told.Scope, &authTime, &told.ACR, &created, &redeemed, &refreshed, &refresh, &sessionEnds)
 	if errors.Is(err, sql.ErrNoRows) {
 		return &introspection{}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("introspecting: %w", err)
 	}
-	issued, ends := db.Time(redeemed), earliest(db.Time(refreshed).Add(s.cfg.RefreshIdle), db.Time(created).Add(s.cfg.RefreshMax))
-	if isAccess {
-		told.Scope, issued, ends = access.scope, access.issued, access.ends
-	} else if !equal(refresh, secret.Hash(token)) || !now.Before(ends) {
-		return &introspection{}, nil
+	issued, ends := access.issued, access.ends
+	if isRefresh {
+		issued, ends = db.Time(redeemed.Int64), earliest(db.Time(refreshed.Int64).Add(s.cfg.RefreshIdle), db.Time(created).Add(s.cfg.RefreshMax))
+		if !equal(refresh, secret.Hash(token)) || !now.Before(ends) {
+			return &introspection{}, nil
+		}
+	} else {
+		told.Scope = access.scope
 	}
-	told.AuthTime, told.IssuedAt, told.Expires = db.Time(authTime).Unix(), issued.Unix(), earliest(ends, db.Time(sessionEnds)).Unix()
+	if told.Subject = c.ID; user.Valid {
+		told.Subject, told.AuthTime, ends = user.String, db.Time(authTime).Unix(), earliest(ends, db.Time(sessionEnds.Int64))
+	}
+	told.IssuedAt, told.Expires = issued.Unix(), ends.Unix()
 	return told, nil
 }
 
@@ -122,9 +141,18 @@ func (s *Server) revoke(ctx context.Context, c *Client, token string) error {
 		args[1] = id
 		proof, args = ` AND code_hash = $4`, append(args, secret.Hash(token))
 	default:
-		access, ok := s.openAccessToken(token, now)
-		if !ok {
+		access, err := s.openAccessToken(ctx, token, now)
+		if errors.Is(err, errInvalidToken) {
 			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case access.clientID != "" && access.clientID != c.ID:
+			return nil
+		case access.grantID == "":
+			return &oauthError{"unsupported_token_type", "a JWT that a client got for itself cannot be revoked, it ends soon"} // RFC 7009 2.2.1
 		}
 		args[1] = access.grantID
 	}

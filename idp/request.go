@@ -290,7 +290,7 @@ var parameters = []string{
 // what is granted.
 func (c *Client) allowed(asked []string) string {
 	var out []string
-	for _, s := range allScopes {
+	for _, s := range slices.Concat(allScopes, c.ownScopes()) {
 		if slices.Contains(asked, s) && slices.Contains(c.Scopes, s) && (s != "offline_access" || slices.Contains(c.GrantTypes, grantRefresh)) {
 			out = append(out, s)
 		}

@@ -22,7 +22,7 @@ type tokenResponse struct {
 	TokenType    string `json:"token_type"`
 	ExpiresIn    int64  `json:"expires_in"`
 	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token"`
+	IDToken      string `json:"id_token,omitempty"`
 	Scope        string `json:"scope"`
 }
 
@@ -49,7 +49,10 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 		return nil, wireError(ctx, err)
 	}
 	now := time.Now()
-	access, ends := s.newAccessToken(g, now)
+	access, ends, err := s.newAccessToken(snap, c, g, now)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
 	more, err := s.moreClaims(ctx, g)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -122,14 +125,13 @@ func notJWS(c rune) bool {
 	return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 }
 
-// maxHint bounds the length of an id_token_hint.
-const maxHint = 8 << 10
+// maxJWT bounds the length of a JWT that comes back.
+const maxJWT = 8 << 10
 
-// readHint verifies an ID token that a client hands back (OIDC Core 3.1.2.1,
-// RP-Initiated Logout 2): our signature and key, its type, our issuer, the
-// client among its audience. It may have expired. clientID "" takes any client that is registered.
-func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, error) {
-	if len(token) > maxHint || strings.ContainsFunc(token, notJWS) {
+// verify returns the claims of a JWT of ours: signed by one of our keys with its
+// algorithm, and of this type.
+func (k keySet) verify(token, typ string) ([]byte, error) {
+	if len(token) > maxJWT || strings.ContainsFunc(token, notJWS) {
 		return nil, errors.New("too long, or not a compact JWS")
 	}
 	allowed := make([]jose.SignatureAlgorithm, 0, len(algs))
@@ -141,18 +143,29 @@ func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, er
 		return nil, fmt.Errorf("not a JWT signed as ours are: %w", err)
 	}
 	head := jws.Signatures[0].Protected
-	key, ok := snap.keys.public[head.KeyID]
+	key, ok := k.public[head.KeyID]
 	switch {
 	case !ok:
 		return nil, errors.New("not signed with a key of ours")
 	case key.Algorithm != head.Algorithm:
 		return nil, errors.New("signed with another algorithm than its key's")
-	case head.ExtraHeaders[jose.HeaderType] != typeIDToken:
-		return nil, errors.New("not an ID token by its type")
+	case head.ExtraHeaders[jose.HeaderType] != typ:
+		return nil, errors.New("its type is not " + typ)
 	}
 	payload, err := jws.Verify(key)
 	if err != nil {
 		return nil, fmt.Errorf("signature: %w", err)
+	}
+	return payload, nil
+}
+
+// readHint verifies an ID token that a client hands back (OIDC Core 3.1.2.1,
+// RP-Initiated Logout 2): our signature and key, its type, our issuer, the
+// client among its audience. It may have expired. clientID "" takes any client that is registered.
+func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, error) {
+	payload, err := snap.keys.verify(token, typeIDToken)
+	if err != nil {
+		return nil, err
 	}
 	var c idClaims
 	if err := json.Unmarshal(payload, &c); err != nil {
@@ -207,9 +220,12 @@ var errInvalidToken = &oauthError{"invalid_token", "the access token is invalid,
 // UserInfo is the userinfo endpoint (OIDC Core 5.3).
 func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
 	now := time.Now()
-	token, ok := s.openAccessToken(r.Data.AccessToken, now)
-	if !ok {
+	token, err := s.openAccessToken(ctx, r.Data.AccessToken, now)
+	if errors.Is(err, errInvalidToken) {
 		return nil, errInvalidToken.wire(ctx, nil)
+	}
+	if err != nil {
+		return nil, wireError(ctx, err)
 	}
 	u, g, err := s.person(ctx, token.grantID, now)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -222,7 +238,7 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	if snap.clients[g.clientID] == nil {
+	if snap.clients[g.clientID] == nil || token.clientID != "" && token.clientID != g.clientID {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
 	g.scope = token.scope

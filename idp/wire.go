@@ -142,10 +142,10 @@ func checkClientRequest(r *http.Request) *oauthError {
 	switch f.Get("grant_type") {
 	case "":
 		return &oauthError{"invalid_request", "grant_type is missing"}
-	case grantCode, grantRefresh:
+	case grantCode, grantRefresh, grantClient:
 		return nil
 	}
-	return &oauthError{"unsupported_grant_type", "the grant types here are authorization_code and refresh_token"}
+	return &oauthError{"unsupported_grant_type", "the grant types here are authorization_code, refresh_token and client_credentials"}
 }
 
 // bearer finds the one access token of a userinfo request, in the header or the

@@ -998,6 +998,7 @@ func TestAZ15_FormPost(t *testing.T) {
 func TestAZ17_Scopes(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
 		few := w.add(idp.Client{ID: "few", Name: "Few", RedirectURIs: []string{"https://few.test/cb"}, RequirePKCE: true, Scopes: []string{"openid", "email", "offline_access"}, GrantTypes: []string{"authorization_code"}})
+		own := w.add(idp.Client{ID: "own", Name: "Own", RedirectURIs: []string{"https://own.test/cb"}, RequirePKCE: true, Scopes: []string{"openid", "api.read", "api.write"}})
 		none := w.add(idp.Client{ID: "none", Name: "None", RedirectURIs: []string{"https://none.test/cb"}, RequirePKCE: true, Scopes: []string{"email"}})
 		b := w.newBrowser()
 		b.signIn(adaEmail, adaPassword)
@@ -1014,6 +1015,7 @@ func TestAZ17_Scopes(t *testing.T) {
 			{w.acme, "openid", "openid"}, {w.acme, "email openid", "openid email"}, {w.acme, "openid openid admin urn:x:y \"", "openid"},
 			{w.acme, "openid offline_access phone address email profile", "openid profile email phone address offline_access"},
 			{few, "openid profile email phone address offline_access", "openid email"},
+			{own, "api.write openid api.read api.other", "openid api.read api.write"}, {w.acme, "openid api.read", "openid"},
 		} {
 			f := c.rp.begin("scope", c.asked)
 			k := f.redeem(f.code(b.get(f.url()))).ok()
@@ -1278,7 +1280,7 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, want := range map[string][]any{
-			"grant_types_supported":                         {"authorization_code", "refresh_token"},
+			"grant_types_supported":                         {"authorization_code", "refresh_token", "client_credentials"},
 			"response_types_supported":                      {"code"},
 			"response_modes_supported":                      {"query", "form_post"},
 			"code_challenge_methods_supported":              {"S256"},

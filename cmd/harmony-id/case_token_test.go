@@ -487,7 +487,7 @@ func TestTK10_Z21_GrantTypes(t *testing.T) {
 			want string
 		}{
 			{url.Values{"grant_type": {"password"}, "username": {adaEmail}, "password": {adaPassword}}, "unsupported_grant_type"},
-			{url.Values{"grant_type": {"client_credentials"}}, "unsupported_grant_type"},
+			{url.Values{"grant_type": {"client_credentials"}}, "unauthorized_client"},
 			{url.Values{"grant_type": {"implicit"}}, "unsupported_grant_type"},
 			{url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {assertion}}, "unsupported_grant_type"},
 			{url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {k.IDToken}}, "unsupported_grant_type"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/harmony/id/idp"
@@ -23,6 +24,7 @@ type clientResult struct {
 	Require2FA             bool     `json:"require_2fa" help:"whether only people who proved a second factor get there"`
 	GrantTypes             []string `json:"grant_types" help:"what it may use the token endpoint for"`
 	Scope                  string   `json:"scope" help:"what it may ask for, with spaces between"`
+	AccessToken            string   `json:"access_token_format" help:"opaque or jwt"`
 	CreatedAt              stamp    `json:"created_at" help:"when it was registered"`
 	DisabledAt             stamp    `json:"disabled_at" help:"since when it is refused; null: it is not"`
 }
@@ -32,7 +34,7 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
 		AuthMethod: c.AuthMethod, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
-		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "),
+		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
 		CreatedAt: stamp(c.CreatedAt), DisabledAt: stamp(c.DisabledAt),
 	}
 }
@@ -52,7 +54,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
 		{"Authenticates by", r.AuthMethod}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
-		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope},
+		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
 		{"Created", r.CreatedAt.String()}, {"Disabled", r.DisabledAt.String()},
 	})
 }
@@ -69,7 +71,7 @@ func (p *program) withClients(ctx context.Context, s databaseSettings, use datab
 
 type clientCreate struct {
 	Name                  string   `required:"" placeholder:"NAME" help:"Name that people see on the sign-in page."`
-	RedirectURI           []string `name:"redirect-uri" required:"" sep:"none" placeholder:"URI" help:"Where people may come back to; compared letter by letter. May be repeated."`
+	RedirectURI           []string `name:"redirect-uri" sep:"none" placeholder:"URI" help:"Where people may come back to; compared letter by letter. Needed for sign-in; may be repeated."`
 	PostLogoutRedirectURI []string `name:"post-logout-redirect-uri" sep:"none" placeholder:"URI" help:"Where people may come back to after signing out. May be repeated."`
 	ID                    string   `placeholder:"ID" help:"client_id; made up if absent."`
 	SecretStdin           bool     `help:"Read the secret from standard input, one line, in place of making one."`
@@ -77,6 +79,9 @@ type clientCreate struct {
 	AuthMethod            string   `enum:"client_secret_basic,client_secret_post,none," default:"" placeholder:"METHOD" help:"How it proves itself: client_secret_basic (default), client_secret_post or none."`
 	IDTokenAlg            string   `name:"id-token-alg" enum:"ES256,RS256,EdDSA" default:"ES256" placeholder:"ALG" help:"Signature of its ID tokens: ES256 (default), RS256 or EdDSA."`
 	RequirePKCE           bool     `name:"require-pkce" default:"true" negatable:"" help:"Refuse sign-ins without PKCE. Only a workspace with a secret may do without (--require-pkce=false)."`
+	Grant                 []string `sep:"none" placeholder:"GRANT" help:"What it may use the token endpoint for: authorization_code and refresh_token (the default), client_credentials. May be repeated."`
+	Scope                 []string `sep:"none" placeholder:"SCOPE" help:"What it may ask for, by default everything about people: openid, profile, email, phone, address, offline_access. Others, such as api.read, are its own. May be repeated."`
+	AccessToken           string   `enum:"opaque,jwt" default:"opaque" placeholder:"FORM" help:"Its access tokens: opaque (default), or jwt (RFC 9068) for resource servers that read them without asking."`
 	Require2FA            bool     `name:"require-2fa" help:"Take only people who proved a second factor; who has none is led into setting it up first."`
 
 	outputFlag
@@ -85,7 +90,8 @@ type clientCreate struct {
 
 // Help shows an example.
 func (clientCreate) Help() string {
-	return example(`harmony-id client create --name Acme --redirect-uri https://acme.example.com/callback`)
+	return example(`harmony-id client create --name Acme --redirect-uri https://acme.example.com/callback
+    harmony-id client create --name 'Acme reports' --grant client_credentials --scope reports.read --access-token jwt`)
 }
 
 // Run registers the workspace and shows its secret, this once.
@@ -105,6 +111,17 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 	if method == idp.AuthNone && !c.RequirePKCE {
 		return usagef("a public client is safe with PKCE alone: leave out --require-pkce=false")
 	}
+	signsIn := len(c.Grant) == 0 || slices.Contains(c.Grant, "authorization_code")
+	if signsIn && len(c.RedirectURI) == 0 {
+		return usagef("people have to come back somewhere: write --redirect-uri URI, or --grant client_credentials for a workspace in which nobody signs in")
+	}
+	var scopes []string // nil: the default
+	if len(c.Scope) > 0 {
+		scopes = strings.Fields(strings.Join(c.Scope, " "))
+	}
+	if signsIn && scopes != nil && !slices.Contains(scopes, "openid") {
+		return usagef("nobody can sign in without --scope openid: the scopes that are named are all that it may ask for")
+	}
 	secret := ""
 	if c.SecretStdin {
 		var err error
@@ -116,6 +133,7 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 		made, shown, err := clients.Create(ctx, idp.Client{
 			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI,
 			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
+			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken,
 		}, secret, operator().Name)
 		if err != nil {
 			return err

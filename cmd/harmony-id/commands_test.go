@@ -222,6 +222,7 @@ func TestClients(t *testing.T) {
 			"redirect_uris":             []any{"https://acme.example.com/a,b", "https://acme.example.com/c"},
 			"post_logout_redirect_uris": []any{"https://acme.example.com/bye"},
 			"grant_types":               []any{"authorization_code", "refresh_token"},
+			"scope":                     "openid profile email phone address offline_access", "access_token_format": "opaque",
 		} {
 			if !reflect.DeepEqual(c[field], want) {
 				t.Errorf("%s = %v, want %v", field, c[field], want)
@@ -248,6 +249,17 @@ func TestClients(t *testing.T) {
 		if brought["client_secret"] != own || brought["token_endpoint_auth_method"] != "client_secret_post" {
 			t.Errorf("client with its own secret = %v", brought)
 		}
+
+		reports := sh.run("", "client", "create", "--name", "Reports", "--id", "reports", "--grant", "client_credentials", "--scope", "api.read api.write", "--access-token", "jwt", "-o", "json").
+			want(0).object(clientResult{})
+		if !reflect.DeepEqual(reports["grant_types"], []any{"client_credentials"}) || reports["scope"] != "api.read api.write" || reports["access_token_format"] != "jwt" || reports["client_secret"] == nil {
+			t.Errorf("client of its own = %v", reports)
+		}
+		if bare := sh.run("", "client", "create", "--name", "Bare", "--id", "bare", "--grant", "client_credentials", "-o", "json").want(0).object(clientResult{}); bare["scope"] != "" || len(bare["redirect_uris"].([]any)) != 0 {
+			t.Errorf("client without scopes = %v", bare)
+		}
+		sh.run("", "client", "delete", "bare", "--yes").want(0)
+		sh.run("", "client", "delete", "reports", "--yes").want(0)
 
 		sh.run("", "client", "rotate-secret", "acme").want(exitUsage, "--yes")
 		rotated := sh.run("", "client", "rotate-secret", "acme", "--yes", "-o", "json").want(0).object(clientResult{})
@@ -297,6 +309,16 @@ func TestClientRefusals(t *testing.T) {
 		{"--redirect-uri https://a.example/cb --public --require-pkce=false", exitUsage, "PKCE"},
 		{"--redirect-uri https://a.example/cb --id-token-alg none", exitUsage, "id-token-alg"},
 		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt", exitUsage, "auth-method"},
+		{"--redirect-uri https://a.example/cb --grant refresh_token", exitRefused, "without authorization_code"},
+		{"--redirect-uri https://a.example/cb --grant password", exitRefused, "client_credentials"},
+		{"--redirect-uri https://a.example/cb --grant client_credentials", exitRefused, "of no use"},
+		{"--grant client_credentials --public", exitRefused, "keep a secret"},
+		{"--grant client_credentials --grant authorization_code", exitUsage, "--redirect-uri"},
+		{"--redirect-uri https://a.example/cb --scope api.read", exitUsage, "openid"},
+		{`--grant client_credentials --scope a"b`, exitRefused, "not a scope"},
+		{`--grant client_credentials --scope a --scope a`, exitRefused, "twice"},
+		{`--grant client_credentials --scope ` + strings.Repeat("a", 1001), exitRefused, "more than"},
+		{"--redirect-uri https://a.example/cb --access-token paseto", exitUsage, "access-token"},
 		{"--redirect-uri https://a.example/cb --id a/b", exitRefused, "id"},
 		{"--redirect-uri https://a.example/cb --secret hunter2", exitUsage, "unknown flag --secret"},
 	} {

@@ -88,7 +88,7 @@ func TestStatements(t *testing.T) {
 			costs("the right password", func() { p = b.once(http.MethodPost, "/login", form, nil) },
 				"SELECT users", "INSERT throttles", "UPDATE throttles", "LOCK users", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events") // the second throttle: a new browser is told of once an hour
 			costs("resume", func() { p = b.follow(p) }, "SELECT auth_requests", "SELECT sessions", "INSERT grants")
-			var k *tokens
+			var k, k3 *tokens
 			code := f.code(p)
 			costs("code → tokens", func() { k = f.redeem(code).ok() }, "UPDATE grants")
 			costs("userinfo", func() { w.userinfo(k.AccessToken) }, "SELECT grants")
@@ -112,6 +112,13 @@ func TestStatements(t *testing.T) {
 			costs("prompt=none", func() { quiet.code(b.get(quiet.url())) }, "SELECT sessions", "INSERT grants")
 			costs("prompt=none without a session", func() { w.newBrowser().get(quiet.url()) })
 			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions") // and how many others there are
+
+			// A client as itself.
+			one, other := w.add(machine("opaque")), w.add(machine("jwt"))
+			costs("client credentials", func() { k3 = one.itself("") }, "INSERT grants")
+			costs("introspection of a client's own token", func() { one.introspect(k3.AccessToken) }, "SELECT grants")
+			costs("client credentials, JWT", func() { k3 = other.itself("") })
+			costs("introspection of a client's own JWT", func() { other.introspect(k3.AccessToken) })
 
 			// What is refused costs no more, and what is nonsense costs nothing.
 			costs("garbage", func() {

@@ -362,7 +362,11 @@ func (w *world) register(c idp.Client) rp {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return rp{w: w, id: made.ID, secret: plain, auth: made.AuthMethod, redirect: made.RedirectURIs[0]}
+	known := rp{w: w, id: made.ID, secret: plain, auth: made.AuthMethod}
+	if len(made.RedirectURIs) > 0 {
+		known.redirect = made.RedirectURIs[0]
+	}
+	return known
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
