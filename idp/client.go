@@ -25,7 +25,7 @@ type Client struct {
 	Name                   string
 	RedirectURIs           []string
 	PostLogoutRedirectURIs []string
-	AuthMethod             string // client_secret_basic, client_secret_post or none (a public client)
+	AuthMethod             string // client_secret_basic, client_secret_post, private_key_jwt or none (a public client)
 	IDTokenAlg             string // ES256, RS256 or EdDSA
 	RequirePKCE            bool   // only a confidential client can do without
 	Require2FA             bool   // only people who proved a second factor get there
@@ -55,10 +55,11 @@ const (
 const (
 	AuthBasic = "client_secret_basic"
 	AuthPost  = "client_secret_post"
+	AuthKey   = "private_key_jwt"
 	AuthNone  = "none"
 )
 
-var authMethods = []string{AuthBasic, AuthPost, AuthNone}
+var authMethods = []string{AuthBasic, AuthPost, AuthKey, AuthNone}
 
 // The grant types that clients can have.
 const (
@@ -78,16 +79,18 @@ func (c *Client) ownScopes() []string {
 	return slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return slices.Contains(allScopes, s) })
 }
 
-// Public reports whether the client has no secret.
+// Public reports whether the client cannot prove who it is.
 func (c *Client) Public() bool { return c.AuthMethod == AuthNone }
+
+func (c *Client) hasSecret() bool { return c.AuthMethod == AuthBasic || c.AuthMethod == AuthPost }
 
 var (
 	// ErrNotFound means that there is no such client.
 	ErrNotFound = errors.New("no such client")
 	// ErrClientExists means that another client has the id.
 	ErrClientExists = errors.New("another client has this id")
-	// ErrPublic means that a public client has no secret to change.
-	ErrPublic = errors.New("a public client has no secret")
+	// ErrNoSecret means that a client has no secret to change.
+	ErrNoSecret = errors.New("a client that is public or has keys of its own has no secret")
 )
 
 // MinSecret is the least length in bytes of a client secret that is brought
@@ -108,7 +111,7 @@ var clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 // once. Fields that are empty get their defaults: an id of its own, AuthBasic,
 // ES256, opaque access tokens, the grant types of sign-in, and for these every scope
 // about people. An empty secret is made for a
-// confidential client. by is the operator's name. Errors: *account.InvalidError,
+// client that has one. by is the operator's name. Errors: *account.InvalidError,
 // ErrClientExists.
 func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Client, string, error) {
 	if n.ID == "" {
@@ -127,9 +130,9 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 		return nil, "", err
 	}
 	switch {
-	case n.Public() && plain != "":
-		return nil, "", &account.InvalidError{Field: "secret", Reason: "cannot be set for a public client"}
-	case n.Public():
+	case !n.hasSecret() && plain != "":
+		return nil, "", &account.InvalidError{Field: "secret", Reason: "cannot be set for a client that has none"}
+	case !n.hasSecret():
 	case plain == "":
 		plain = secret.Token("hcs_")
 	case len(plain) < MinSecret:
@@ -167,7 +170,10 @@ func (n *Client) check() error {
 		return err
 	}
 	if !slices.Contains(authMethods, n.AuthMethod) {
-		return &account.InvalidError{Field: "auth-method", Reason: "has to be client_secret_basic, client_secret_post or none"}
+		return &account.InvalidError{Field: "auth-method", Reason: "has to be " + strings.Join(authMethods, ", ")}
+	}
+	if err := n.checkOwnKeys(); err != nil {
+		return err
 	}
 	if !slices.Contains(algs, n.IDTokenAlg) {
 		return &account.InvalidError{Field: "id-token-alg", Reason: "has to be " + strings.Join(algs, ", ")}
@@ -196,6 +202,24 @@ func (n *Client) check() error {
 		}
 	}
 	return n.checkScopes()
+}
+
+func (n *Client) checkOwnKeys() error {
+	switch {
+	case n.AuthMethod != AuthKey && n.JWKS+n.JWKSURI != "":
+		return &account.InvalidError{Field: "jwks", Reason: "is of no use without private_key_jwt"}
+	case n.AuthMethod == AuthKey && (n.JWKS == "") == (n.JWKSURI == ""):
+		return &account.InvalidError{Field: "jwks", Reason: "or jwks-uri is needed for private_key_jwt, and not both"}
+	case n.JWKS != "":
+		if err := checkJWKS(n.JWKS); err != nil {
+			return &account.InvalidError{Field: "jwks", Reason: err.Error()}
+		}
+	case n.JWKSURI != "":
+		if err := checkOutboundURL(n.JWKSURI); err != nil {
+			return &account.InvalidError{Field: "jwks-uri", Reason: err.Error()}
+		}
+	}
+	return nil
 }
 
 func (n *Client) checkGrants() error {
@@ -373,7 +397,7 @@ func (c *Clients) Delete(ctx context.Context, id, by string) error {
 
 // RotateSecret gives a client a new secret, its own or one that is made, and
 // returns it this once. The old one is dead within a second. Errors: ErrNotFound,
-// ErrPublic, *account.InvalidError.
+// ErrNoSecret, *account.InvalidError.
 func (c *Clients) RotateSecret(ctx context.Context, id, plain, by string) (string, error) {
 	if plain == "" {
 		plain = secret.Token("hcs_")
@@ -381,7 +405,7 @@ func (c *Clients) RotateSecret(ctx context.Context, id, plain, by string) (strin
 		return "", &account.InvalidError{Field: "secret", Reason: fmt.Sprintf("has %d bytes; %d random ones are the least", len(plain), MinSecret)}
 	}
 	err := c.change(ctx, account.Event{Kind: "client_secret_rotated", ClientID: id, Actor: operator(by)}, func(tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE clients SET secret_hash = $1 WHERE id = $2 AND auth_method <> 'none'`, secret.Hash(plain), id)
+		n, err := tx.Exec(ctx, `UPDATE clients SET secret_hash = $1 WHERE id = $2 AND auth_method IN ('client_secret_basic', 'client_secret_post')`, secret.Hash(plain), id)
 		if err != nil || n == 1 {
 			return err
 		}
@@ -391,7 +415,7 @@ func (c *Clients) RotateSecret(ctx context.Context, id, plain, by string) (strin
 		} else if err != nil {
 			return err
 		}
-		return ErrPublic
+		return ErrNoSecret
 	})
 	if err != nil {
 		return "", err

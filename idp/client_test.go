@@ -100,6 +100,9 @@ func TestAD06_RedirectURIs(t *testing.T) {
 	}
 }
 
+// publicJWKS is the P-256 key of RFC 7517 A.1.
+const publicJWKS = `{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","alg":"ES256","kid":"1"}]}`
+
 // What is refused is refused by Create, for either list, and nothing is written.
 func TestAD06_Create(t *testing.T) {
 	dbtest.EachDB(t, func(t *testing.T, d *db.DB) {
@@ -126,7 +129,20 @@ func TestAD06_Create(t *testing.T) {
 			"bad id":                  {with(func(c *Client) { c.ID = "a b" }), "", "id"},
 			"id of markup":            {with(func(c *Client) { c.ID = "<script>" }), "", "id"},
 			"no name":                 {with(func(c *Client) { c.Name = "" }), "", "name"},
-			"unknown method":          {with(func(c *Client) { c.AuthMethod = "private_key_jwt" }), "", "auth-method"},
+			"unknown method":          {with(func(c *Client) { c.AuthMethod = "client_secret_jwt" }), "", "auth-method"},
+			"keys without the method": {with(func(c *Client) { c.JWKSURI = "https://good.test/jwks" }), "", "jwks"},
+			"the method without keys": {with(func(c *Client) { c.AuthMethod = AuthKey }), "", "jwks"},
+			"keys in both places":     {with(func(c *Client) { c.AuthMethod, c.JWKSURI, c.JWKS = AuthKey, "https://good.test/jwks", publicJWKS }), "", "jwks"},
+			"jwks that is none":       {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, `[]` }), "", "jwks"},
+			"jwks without a key":      {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, `{"keys":[]}` }), "", "jwks"},
+			"jwks with a private key": {with(func(c *Client) {
+				c.AuthMethod, c.JWKS = AuthKey, strings.Replace(publicJWKS, `"x":`, `"d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE","x":`, 1)
+			}), "", "jwks"},
+			"jwks with a secret key":  {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}` }), "", "jwks"},
+			"jwks for encryption":     {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, strings.Replace(publicJWKS, `"sig"`, `"enc"`, 1) }), "", "jwks"},
+			"jwks for HS256":          {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, strings.Replace(publicJWKS, `"ES256"`, `"HS256"`, 1) }), "", "jwks"},
+			"http jwks-uri":           {with(func(c *Client) { c.AuthMethod, c.JWKSURI = AuthKey, "http://good.test/jwks" }), "", "jwks-uri"},
+			"keys and a secret":       {with(func(c *Client) { c.AuthMethod, c.JWKS = AuthKey, publicJWKS }), strings.Repeat("s", 32), "secret"},
 			"alg none":                {with(func(c *Client) { c.IDTokenAlg = "none" }), "", "id-token-alg"},
 			"alg HS256":               {with(func(c *Client) { c.IDTokenAlg = "HS256" }), "", "id-token-alg"},
 			"public without PKCE":     {with(func(c *Client) { c.AuthMethod, c.RequirePKCE = AuthNone, false }), "", "require-pkce"},

@@ -71,6 +71,7 @@ type Server struct {
 	sessions *session.Manager
 	state    *state
 	outbound *http.Client
+	remote   *remoteKeys
 	metadata []byte
 }
 
@@ -89,6 +90,7 @@ func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*S
 	if cfg.Outbound != nil {
 		s.outbound.Transport = cfg.Outbound
 	}
+	s.remote = &remoteKeys{client: s.outbound, at: map[string]*fetchedKeys{}}
 	var err error
 	if s.metadata, err = s.discoveryDocument(); err != nil {
 		return nil, err
@@ -161,8 +163,8 @@ func AnswersJSON(path string) bool {
 	return false
 }
 
-// Clean deletes authorization requests that nobody finished and codes that
-// nobody redeemed. Call it every minute or so; any number of replicas may.
+// Clean deletes authorization requests that nobody finished, codes that nobody
+// redeemed, and assertions that have expired. Call it every minute or so; any number of replicas may.
 func (s *Server) Clean(ctx context.Context) error {
 	const batch = 500 // never holds up a sign-in
 	now := time.Now()
@@ -176,6 +178,7 @@ func (s *Server) Clean(ctx context.Context) error {
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
 		// A client's own grants are never redeemed. They live as long as their one token.
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-s.cfg.AccessTokenTTL - time.Minute)},
+		{`DELETE FROM assertions WHERE jti_hash IN (SELECT jti_hash FROM assertions WHERE expires_at < $1 LIMIT $2)`, now},
 	} {
 		for {
 			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), batch)

@@ -128,10 +128,17 @@ func checkClientRequest(r *http.Request) *oauthError {
 		if f.Has("client_id") && plain != f.Get("client_id") {
 			return &oauthError{"invalid_request", "two different client ids"}
 		}
-	} else if f.Get("client_id") == "" || f.Has("client_assertion") || f.Has("client_assertion_type") {
-		return errInvalidClient // no client is registered for assertions
+	} else if f.Has("client_assertion") || f.Has("client_assertion_type") {
+		if f.Has("client_secret") {
+			return &oauthError{"invalid_request", "a client authenticates in one way only"}
+		}
+		if f.Get("client_assertion") == "" || f.Get("client_assertion_type") != assertionType {
+			return errInvalidClient
+		}
+	} else if f.Get("client_id") == "" {
+		return errInvalidClient
 	}
-	if _, password, _ := r.BasicAuth(); r.URL.Path == pathIntrospect && password == "" && f.Get("client_secret") == "" {
+	if _, password, _ := r.BasicAuth(); r.URL.Path == pathIntrospect && password == "" && f.Get("client_secret") == "" && f.Get("client_assertion") == "" {
 		return errInvalidClient // which the library would answer with 400
 	}
 	if r.URL.Path != pathToken {
@@ -248,24 +255,36 @@ func (s *Server) authenticate(ctx context.Context, header http.Header, form url.
 	if err != nil {
 		return nil, err
 	}
-	c := snap.clients[got.ClientID]
-	if c == nil {
-		return nil, fmt.Errorf("%w (unknown client %s)", errInvalidClient, short(got.ClientID))
-	}
-	method := AuthNone
+	id, method := got.ClientID, AuthNone
+	var proof *assertion
 	switch {
 	case header.Get("Authorization") != "":
 		method = AuthBasic
-	case got.ClientAssertion != "" || got.ClientAssertionType != "":
-		method = "client_assertion"
+	case got.ClientAssertion != "":
+		method = AuthKey
+		if proof, err = readAssertion(got.ClientAssertion); err != nil {
+			return nil, fmt.Errorf("%w (assertion: %w)", errInvalidClient, err)
+		}
+		if id == "" {
+			id = proof.claims.Subject // RFC 7521 4.2: client_id may be left out
+		}
 	case form.Has("client_secret"):
 		method = AuthPost
+	}
+	c := snap.clients[id]
+	if c == nil {
+		return nil, fmt.Errorf("%w (unknown client %s)", errInvalidClient, short(id))
 	}
 	if method != c.AuthMethod {
 		return nil, fmt.Errorf("%w (client %s used %s, registered is %s)", errInvalidClient, c.ID, method, c.AuthMethod)
 	}
-	if !c.Public() && !equal(secret.Hash(got.ClientSecret), c.secretHash) {
+	if c.hasSecret() && !equal(secret.Hash(got.ClientSecret), c.secretHash) {
 		return nil, fmt.Errorf("%w (wrong secret of client %s)", errInvalidClient, c.ID)
+	}
+	if proof != nil {
+		if err := s.assert(ctx, c, proof); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }

@@ -1280,16 +1280,17 @@ func TestZ21_OnlyWhatWeServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, want := range map[string][]any{
-			"grant_types_supported":                         {"authorization_code", "refresh_token", "client_credentials"},
-			"response_types_supported":                      {"code"},
-			"response_modes_supported":                      {"query", "form_post"},
-			"code_challenge_methods_supported":              {"S256"},
-			"id_token_signing_alg_values_supported":         {"ES256", "RS256", "EdDSA"},
-			"token_endpoint_auth_methods_supported":         {"client_secret_basic", "client_secret_post", "none"},
-			"revocation_endpoint_auth_methods_supported":    {"client_secret_basic", "client_secret_post", "none"},
-			"introspection_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"},
-			"request_object_signing_alg_values_supported":   {"RS256"},
-			"acr_values_supported":                          {"urn:harmony:acr:1fa", "urn:harmony:acr:2fa"},
+			"grant_types_supported":                            {"authorization_code", "refresh_token", "client_credentials"},
+			"response_types_supported":                         {"code"},
+			"response_modes_supported":                         {"query", "form_post"},
+			"code_challenge_methods_supported":                 {"S256"},
+			"id_token_signing_alg_values_supported":            {"ES256", "RS256", "EdDSA"},
+			"token_endpoint_auth_methods_supported":            {"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+			"revocation_endpoint_auth_methods_supported":       {"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+			"introspection_endpoint_auth_methods_supported":    {"client_secret_basic", "client_secret_post", "private_key_jwt"},
+			"token_endpoint_auth_signing_alg_values_supported": {"ES256", "PS256", "EdDSA", "RS256"},
+			"request_object_signing_alg_values_supported":      {"RS256"},
+			"acr_values_supported":                             {"urn:harmony:acr:1fa", "urn:harmony:acr:2fa"},
 		} {
 			if got, _ := meta[name].([]any); !slices.Equal(got, want) {
 				t.Errorf("%s = %v, want %v", name, meta[name], want)

@@ -342,7 +342,7 @@ func TestTK07_Z14_ClientFirst(t *testing.T) {
 				{"Basic of bytes", in(), []string{"\xff\xfe", "\xff\x00"}, nil, "invalid_client"},
 				{"Bearer", in("client_id", c.id), nil, []string{"Bearer " + c.secret}, "invalid_client"},
 				{"two headers", in(), nil, []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(c.id+":"+c.secret)), "Basic eDp5"}, "invalid_request"},
-				// No client is registered for assertions (TK-20, trap Z22), and the library's own reading of them is not reached.
+				// None of these is registered for assertions (TK-20, trap Z22), and the library's own reading of them is not reached.
 				{"assertion", in("client_id", c.id, "client_assertion", "e30.bnVsbA.eA", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), nil, nil, "invalid_client"},
 				{"assertion without an id", in("client_assertion", "e30.bnVsbA.eA", "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), nil, nil, "invalid_client"},
 				{"assertion of a strange type", in("client_id", c.id, "client_assertion", "x", "client_assertion_type", "\"é\r\n"), nil, nil, "invalid_client"},

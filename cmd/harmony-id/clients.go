@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,27 +15,29 @@ import (
 // A clientResult is a workspace in results. The names are those of client
 // metadata (RFC 7591 section 2, OpenID Connect Registration section 2).
 type clientResult struct {
-	ClientID               string   `json:"client_id" help:"the workspace's id"`
-	ClientSecret           string   `json:"client_secret,omitempty" help:"its secret; in the results of create and rotate-secret alone, and absent for a public client"`
-	ClientName             string   `json:"client_name" help:"name that people see"`
-	RedirectURIs           []string `json:"redirect_uris" help:"where people may come back to"`
-	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris" help:"where people may come back to after signing out"`
-	AuthMethod             string   `json:"token_endpoint_auth_method" help:"client_secret_basic, client_secret_post or none"`
-	IDTokenAlg             string   `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
-	RequirePKCE            bool     `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
-	Require2FA             bool     `json:"require_2fa" help:"whether only people who proved a second factor get there"`
-	GrantTypes             []string `json:"grant_types" help:"what it may use the token endpoint for"`
-	Scope                  string   `json:"scope" help:"what it may ask for, with spaces between"`
-	AccessToken            string   `json:"access_token_format" help:"opaque or jwt"`
-	CreatedAt              stamp    `json:"created_at" help:"when it was registered"`
-	DisabledAt             stamp    `json:"disabled_at" help:"since when it is refused; null: it is not"`
+	ClientID               string          `json:"client_id" help:"the workspace's id"`
+	ClientSecret           string          `json:"client_secret,omitempty" help:"its secret; in the results of create and rotate-secret alone, and absent for a public client"`
+	ClientName             string          `json:"client_name" help:"name that people see"`
+	RedirectURIs           []string        `json:"redirect_uris" help:"where people may come back to"`
+	PostLogoutRedirectURIs []string        `json:"post_logout_redirect_uris" help:"where people may come back to after signing out"`
+	AuthMethod             string          `json:"token_endpoint_auth_method" help:"client_secret_basic, client_secret_post, private_key_jwt or none"`
+	JWKSURI                string          `json:"jwks_uri,omitempty" help:"where its public keys are, for private_key_jwt"`
+	JWKS                   json.RawMessage `json:"jwks,omitempty" help:"its public keys, for private_key_jwt"`
+	IDTokenAlg             string          `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
+	RequirePKCE            bool            `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
+	Require2FA             bool            `json:"require_2fa" help:"whether only people who proved a second factor get there"`
+	GrantTypes             []string        `json:"grant_types" help:"what it may use the token endpoint for"`
+	Scope                  string          `json:"scope" help:"what it may ask for, with spaces between"`
+	AccessToken            string          `json:"access_token_format" help:"opaque or jwt"`
+	CreatedAt              stamp           `json:"created_at" help:"when it was registered"`
+	DisabledAt             stamp           `json:"disabled_at" help:"since when it is refused; null: it is not"`
 }
 
 func resultOfClient(c *idp.Client, secret string) clientResult {
 	return clientResult{
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
-		AuthMethod: c.AuthMethod, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
+		AuthMethod: c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
 		CreatedAt: stamp(c.CreatedAt), DisabledAt: stamp(c.DisabledAt),
 	}
@@ -53,7 +57,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 	return writeFacts(p.stdout, [][2]string{
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
-		{"Authenticates by", r.AuthMethod}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
+		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
 		{"Created", r.CreatedAt.String()}, {"Disabled", r.DisabledAt.String()},
 	})
@@ -76,7 +80,9 @@ type clientCreate struct {
 	ID                    string   `placeholder:"ID" help:"client_id; made up if absent."`
 	SecretStdin           bool     `help:"Read the secret from standard input, one line, in place of making one."`
 	Public                bool     `help:"The workspace cannot keep a secret (browser, phone, desktop): --auth-method none."`
-	AuthMethod            string   `enum:"client_secret_basic,client_secret_post,none," default:"" placeholder:"METHOD" help:"How it proves itself: client_secret_basic (default), client_secret_post or none."`
+	AuthMethod            string   `enum:"client_secret_basic,client_secret_post,private_key_jwt,none," default:"" placeholder:"METHOD" help:"How it proves itself: client_secret_basic (default), client_secret_post, private_key_jwt or none."`
+	JWKSFile              string   `name:"jwks-file" placeholder:"FILE" help:"Its public keys (JWKS), for private_key_jwt."`
+	JWKSURI               string   `name:"jwks-uri" placeholder:"URI" help:"Where it publishes them, in place of a file: https, on the internet; fetched again when a new key is used."`
 	IDTokenAlg            string   `name:"id-token-alg" enum:"ES256,RS256,EdDSA" default:"ES256" placeholder:"ALG" help:"Signature of its ID tokens: ES256 (default), RS256 or EdDSA."`
 	RequirePKCE           bool     `name:"require-pkce" default:"true" negatable:"" help:"Refuse sign-ins without PKCE. Only a workspace with a secret may do without (--require-pkce=false)."`
 	Grant                 []string `sep:"none" placeholder:"GRANT" help:"What it may use the token endpoint for: authorization_code and refresh_token (the default), client_credentials. May be repeated."`
@@ -108,6 +114,20 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 	if method == idp.AuthNone && c.SecretStdin {
 		return usagef("a public client has no secret: leave out --secret-stdin, or --public")
 	}
+	if (method == idp.AuthKey) != (c.JWKSFile+c.JWKSURI != "") || c.JWKSFile != "" && c.JWKSURI != "" {
+		return usagef("--auth-method private_key_jwt and one of --jwks-file and --jwks-uri belong together")
+	}
+	if method == idp.AuthKey && c.SecretStdin {
+		return usagef("a workspace with private_key_jwt has no secret: leave out --secret-stdin")
+	}
+	jwks := ""
+	if c.JWKSFile != "" {
+		text, err := os.ReadFile(c.JWKSFile)
+		if err != nil {
+			return usagef("--jwks-file: %w", err)
+		}
+		jwks = string(text)
+	}
 	if method == idp.AuthNone && !c.RequirePKCE {
 		return usagef("a public client is safe with PKCE alone: leave out --require-pkce=false")
 	}
@@ -133,7 +153,7 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 		made, shown, err := clients.Create(ctx, idp.Client{
 			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI,
 			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
-			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken,
+			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken, JWKS: jwks, JWKSURI: c.JWKSURI,
 		}, secret, operator().Name)
 		if err != nil {
 			return err
@@ -248,8 +268,8 @@ func (c clientRotate) Run(ctx context.Context, p *program) error {
 		}
 	}
 	return c.with(ctx, p, func(clients *idp.Clients, client *idp.Client) (string, error) {
-		if client.Public() {
-			return "", fmt.Errorf("%s: %w", client.ID, idp.ErrPublic)
+		if client.AuthMethod == idp.AuthNone || client.AuthMethod == idp.AuthKey {
+			return "", fmt.Errorf("%s: %w", client.ID, idp.ErrNoSecret)
 		}
 		if err := p.confirm(c.Yes, "Replacing the secret of "+client.ID); err != nil {
 			return "", err

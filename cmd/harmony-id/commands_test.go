@@ -113,6 +113,8 @@ func resultFields(like any) (fields []resultField) {
 		switch {
 		case f.Type == reflect.TypeFor[stamp]():
 			kind = "time or null"
+		case f.Type == reflect.TypeFor[json.RawMessage]():
+			kind = "object"
 		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
 			kind = "array of objects or null"
 		}
@@ -259,6 +261,17 @@ func TestClients(t *testing.T) {
 			t.Errorf("client without scopes = %v", bare)
 		}
 		sh.run("", "client", "delete", "bare", "--yes").want(0)
+		file := filepath.Join(t.TempDir(), "jwks.json")
+		if err := os.WriteFile(file, must(json.Marshal(newKeyring(t, "ES256").public()))(t), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keyed := sh.run("", "client", "create", "--name", "Keyed", "--id", "keyed", "--grant", "client_credentials", "--auth-method", "private_key_jwt", "--jwks-file", file, "-o", "json").
+			want(0).object(clientResult{})
+		if jwks, _ := keyed["jwks"].(map[string]any); keyed["client_secret"] != nil || keyed["token_endpoint_auth_method"] != "private_key_jwt" || jwks["keys"] == nil {
+			t.Errorf("client with keys = %v", keyed)
+		}
+		sh.run("", "client", "rotate-secret", "keyed", "--yes").want(exitRefused, "no secret")
+		sh.run("", "client", "delete", "keyed", "--yes").want(0)
 		sh.run("", "client", "delete", "reports", "--yes").want(0)
 
 		sh.run("", "client", "rotate-secret", "acme").want(exitUsage, "--yes")
@@ -308,7 +321,13 @@ func TestClientRefusals(t *testing.T) {
 		{"--redirect-uri https://a.example/cb --public --secret-stdin", exitUsage, "has no secret"},
 		{"--redirect-uri https://a.example/cb --public --require-pkce=false", exitUsage, "PKCE"},
 		{"--redirect-uri https://a.example/cb --id-token-alg none", exitUsage, "id-token-alg"},
-		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt", exitUsage, "auth-method"},
+		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt", exitUsage, "--jwks-file"},
+		{"--redirect-uri https://a.example/cb --jwks-uri https://a.example/jwks", exitUsage, "private_key_jwt"},
+		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt --jwks-uri https://a.example/jwks --jwks-file x", exitUsage, "one of"},
+		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt --jwks-uri https://a.example/jwks --secret-stdin", exitUsage, "no secret"},
+		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt --jwks-uri http://a.example/jwks", exitRefused, "jwks-uri"},
+		{"--redirect-uri https://a.example/cb --auth-method private_key_jwt --jwks-file /nowhere", exitUsage, "--jwks-file"},
+		{"--redirect-uri https://a.example/cb --auth-method client_secret_jwt", exitUsage, "auth-method"},
 		{"--redirect-uri https://a.example/cb --grant refresh_token", exitRefused, "without authorization_code"},
 		{"--redirect-uri https://a.example/cb --grant password", exitRefused, "client_credentials"},
 		{"--redirect-uri https://a.example/cb --grant client_credentials", exitRefused, "of no use"},

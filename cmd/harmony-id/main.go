@@ -209,7 +209,7 @@ func explain(err error) (string, int) {
 func refused(err error) bool {
 	for _, rule := range []error{
 		account.ErrEmailTaken, account.ErrTooLong, account.ErrGoogle, account.ErrOn, account.ErrOff,
-		idp.ErrClientExists, idp.ErrPublic,
+		idp.ErrClientExists, idp.ErrNoSecret,
 	} {
 		if errors.Is(err, rule) {
 			return true

@@ -120,6 +120,11 @@ func TestStatements(t *testing.T) {
 			costs("client credentials, JWT", func() { k3 = other.itself("") })
 			costs("introspection of a client's own JWT", func() { other.introspect(k3.AccessToken) })
 
+			ring := newKeyring(t, "ES256")
+			keyed := w.add(ring.client("keyed"))
+			keyed.assert = ring.assertion("keyed")
+			costs("client credentials with an assertion", func() { keyed.itself("") }, "INSERT assertions", "INSERT grants")
+
 			// What is refused costs no more, and what is nonsense costs nothing.
 			costs("garbage", func() {
 				for _, s := range traps() {

@@ -230,6 +230,7 @@ func (b *browser) useBackupCode(code string) *page {
 
 // An rp is a workspace as the stories play it.
 type rp struct {
+	assert           func() string // makes an assertion, for private_key_jwt
 	w                *world
 	id, secret, auth string
 	redirect         string
@@ -687,6 +688,10 @@ func (c rp) request(path string, form url.Values, header http.Header) *http.Requ
 	}
 	if c.auth == idp.AuthPost {
 		v.Set("client_secret", c.secret)
+	}
+	if c.assert != nil {
+		v.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+		v.Set("client_assertion", c.assert())
 	}
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, issuer+path, strings.NewReader(v.Encode()))
 	if err != nil {
