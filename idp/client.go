@@ -38,10 +38,10 @@ type Client struct {
 	BackchannelLogoutURI   string // where it is told that a session ended (OIDC Back-Channel Logout 2.2)
 	CreatedAt              time.Time
 	DisabledAt             time.Time // zero: enabled
+	OldSecretUntil         time.Time // so long the secret before the present one is taken, too; zero: there is none
 
-	secretHash     []byte
-	oldSecretHash  []byte // taken, too, until oldSecretUntil
-	oldSecretUntil time.Time
+	secretHash    []byte
+	oldSecretHash []byte
 }
 
 // What a client's access tokens are: opaque, or JWTs that its resource servers read
@@ -81,6 +81,13 @@ func (c *Client) ownScopes() []string {
 
 // Public reports whether the client cannot prove who it is.
 func (c *Client) Public() bool { return c.AuthMethod == AuthNone }
+
+// knows reports whether plain is the client's secret, or the one before it while
+// that is still taken.
+func (c *Client) knows(plain string, now time.Time) bool {
+	h := secret.Hash(plain)
+	return equal(h, c.secretHash) || c.oldSecretHash != nil && now.Before(c.OldSecretUntil) && equal(h, c.oldSecretHash)
+}
 
 func (c *Client) hasSecret() bool { return c.AuthMethod == AuthBasic || c.AuthMethod == AuthPost }
 
@@ -345,7 +352,7 @@ func scanClient(scan func(...any) error) (*Client, error) {
 	}
 	c.RequirePKCE, c.Require2FA, c.ThirdParty, c.CreatedAt = pkce == 1, second == 1, third == 1, db.Time(created)
 	if oldUntil.Valid {
-		c.oldSecretUntil = db.Time(oldUntil.Int64)
+		c.OldSecretUntil = db.Time(oldUntil.Int64)
 	}
 	if disabled.Valid {
 		c.DisabledAt = db.Time(disabled.Int64)
@@ -395,17 +402,31 @@ func (c *Clients) Delete(ctx context.Context, id, by string) error {
 	})
 }
 
+// MaxKeepOld is how long an old secret can be taken beside its successor.
+const MaxKeepOld = 30 * 24 * time.Hour
+
 // RotateSecret gives a client a new secret, its own or one that is made, and
-// returns it this once. The old one is dead within a second. Errors: ErrNotFound,
+// returns it this once. The old one is taken for keepOld more; without, it is dead
+// within a second. The one before that is dead in any case. Errors: ErrNotFound,
 // ErrNoSecret, *account.InvalidError.
-func (c *Clients) RotateSecret(ctx context.Context, id, plain, by string) (string, error) {
+func (c *Clients) RotateSecret(ctx context.Context, id, plain string, keepOld time.Duration, by string) (string, error) {
+	if keepOld < 0 || keepOld > MaxKeepOld {
+		return "", &account.InvalidError{Field: "keep-old", Reason: fmt.Sprintf("is %s; %s is the longest", keepOld, MaxKeepOld)}
+	}
+	var until *int64
+	if keepOld > 0 {
+		at := db.Micros(time.Now().Add(keepOld))
+		until = &at
+	}
 	if plain == "" {
 		plain = secret.Token("hcs_")
 	} else if len(plain) < MinSecret {
 		return "", &account.InvalidError{Field: "secret", Reason: fmt.Sprintf("has %d bytes; %d random ones are the least", len(plain), MinSecret)}
 	}
 	err := c.change(ctx, account.Event{Kind: "client_secret_rotated", ClientID: id, Actor: operator(by)}, func(tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE clients SET secret_hash = $1 WHERE id = $2 AND auth_method IN ('client_secret_basic', 'client_secret_post')`, secret.Hash(plain), id)
+		n, err := tx.Exec(ctx, `
+			UPDATE clients SET old_secret_hash = CASE WHEN $3 = 1 THEN secret_hash END, old_secret_until = $4, secret_hash = $1
+			WHERE id = $2 AND auth_method IN ('client_secret_basic', 'client_secret_post')`, secret.Hash(plain), id, flag(keepOld > 0), until)
 		if err != nil || n == 1 {
 			return err
 		}

@@ -11,11 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/harmony/id/web"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
-
-	"github.com/harmony/id/secret"
-	"github.com/harmony/id/web"
 )
 
 // unimplemented is the library's server of nothing: every endpoint and grant that
@@ -278,7 +276,7 @@ func (s *Server) authenticate(ctx context.Context, header http.Header, form url.
 	if method != c.AuthMethod {
 		return nil, fmt.Errorf("%w (client %s used %s, registered is %s)", errInvalidClient, c.ID, method, c.AuthMethod)
 	}
-	if c.hasSecret() && !equal(secret.Hash(got.ClientSecret), c.secretHash) {
+	if c.hasSecret() && !c.knows(got.ClientSecret, time.Now()) {
 		return nil, fmt.Errorf("%w (wrong secret of client %s)", errInvalidClient, c.ID)
 	}
 	if proof != nil {

@@ -72,7 +72,7 @@ func TestST06_ClientsThatCannotBeConfirmed(t *testing.T) {
 		if _, err := w.db.Exec(t.Context(), `UPDATE signing_keys SET private_sealed = $1`, []byte("not what was sealed")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.house.clients.RotateSecret(t.Context(), "acme", "", "test"); err != nil {
+		if _, err := w.house.clients.RotateSecret(t.Context(), "acme", "", 0, "test"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(59 * time.Second)
@@ -93,7 +93,7 @@ func TestI5_AfterAQuietNight(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		k := w.newBrowser().connect(w.acme, adaEmail, adaPassword)
 		other := w.newReplica()
-		if _, err := w.house.clients.RotateSecret(t.Context(), "acme", "", "test"); err != nil {
+		if _, err := w.house.clients.RotateSecret(t.Context(), "acme", "", 0, "test"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(8 * time.Hour)

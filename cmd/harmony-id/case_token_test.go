@@ -394,13 +394,66 @@ func TestTK07_Z14_ClientFirst(t *testing.T) {
 func TestTK18_RotatedSecret(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		_, f, code := w.granted(w.acme)
-		next := must(w.house.clients.RotateSecret(t.Context(), "acme", "", "test"))(t)
+		next := must(w.house.clients.RotateSecret(t.Context(), "acme", "", 0, "test"))(t)
 		w.forget()
 		f.redeem(code).refused(http.StatusUnauthorized, "invalid_client")
 		now := w.acme
 		now.secret = next
 		f.rp = now
 		f.redeem(code).ok()
+	})
+}
+
+// Or after a while, so that the workspace's servers can be given the new one one by
+// one. Of three secrets the first is dead.
+func TestTK18_TwoSecrets(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		for _, c := range []rp{w.acme, w.legacy} {
+			k := w.newBrowser().connect(c, adaEmail, adaPassword)
+			works := func(what, secret string, want bool) {
+				t.Helper()
+				one := c
+				one.secret = secret
+				if got := one.refresh(k.RefreshToken).status == http.StatusOK; got != want {
+					t.Errorf("%s, %s: taken %v, want %v", c.id, what, got, want)
+				}
+				if got := one.send(one.request("/oauth/introspect", url.Values{"token": {k.RefreshToken}}, nil)).status == http.StatusOK; got != want {
+					t.Errorf("%s, %s: taken by introspection %v, want %v", c.id, what, got, want)
+				}
+			}
+			rotate := func(keep time.Duration) string {
+				t.Helper()
+				next := must(w.house.clients.RotateSecret(t.Context(), c.id, "", keep, "test"))(t)
+				w.forget()
+				return next
+			}
+			first := c.secret
+			second := rotate(24 * time.Hour)
+			works("the new one", second, true)
+			works("the old one", first, true)
+			works("neither", second+"x", false)
+			works("nothing", "", false)
+			time.Sleep(24*time.Hour - 2*time.Second)
+			works("the old one, a second before its end", first, true)
+			time.Sleep(time.Second)
+			works("the old one, at its end", first, false)
+			works("the new one, a day later", second, true)
+
+			third := rotate(24 * time.Hour)
+			fourth := rotate(24 * time.Hour)
+			works("the one before the last", second, false)
+			works("the last", third, true)
+			works("the present", fourth, true)
+			fifth := rotate(0)
+			works("one that was to be dead at once", fourth, false)
+			works("one that was taken until then", third, false)
+			works("the present", fifth, true)
+		}
+		for _, keep := range []time.Duration{-time.Second, 31 * 24 * time.Hour} {
+			if _, err := w.house.clients.RotateSecret(t.Context(), "acme", "", keep, "test"); err == nil {
+				t.Errorf("kept for %s", keep)
+			}
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/harmony/id/idp"
 )
@@ -30,6 +31,7 @@ type clientResult struct {
 	Scope                  string          `json:"scope" help:"what it may ask for, with spaces between"`
 	AccessToken            string          `json:"access_token_format" help:"opaque or jwt"`
 	CreatedAt              stamp           `json:"created_at" help:"when it was registered"`
+	OldSecretUntil         stamp           `json:"old_secret_until" help:"until when the secret before this one is taken, too; null: it is not"`
 	DisabledAt             stamp           `json:"disabled_at" help:"since when it is refused; null: it is not"`
 }
 
@@ -39,7 +41,7 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
 		AuthMethod: c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
-		CreatedAt: stamp(c.CreatedAt), DisabledAt: stamp(c.DisabledAt),
+		CreatedAt: stamp(c.CreatedAt), OldSecretUntil: stamp(c.OldSecretUntil), DisabledAt: stamp(c.DisabledAt),
 	}
 }
 
@@ -59,7 +61,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
 		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
-		{"Created", r.CreatedAt.String()}, {"Disabled", r.DisabledAt.String()},
+		{"Created", r.CreatedAt.String()}, {"Old secret until", r.OldSecretUntil.String()}, {"Disabled", r.DisabledAt.String()},
 	})
 }
 
@@ -249,11 +251,14 @@ type clientRotate struct {
 	whichClient
 	confirmFlag
 
-	SecretStdin bool `help:"Read the new secret from standard input, one line, in place of making one."`
+	SecretStdin bool          `help:"Read the new secret from standard input, one line, in place of making one."`
+	KeepOld     time.Duration `placeholder:"TIME" help:"Take the old secret, too, for so long: 24h. At most 720h. Default: it is dead at once."`
 }
 
 // Help shows an example.
-func (clientRotate) Help() string { return example(`harmony-id client rotate-secret acme --yes`) }
+func (clientRotate) Help() string {
+	return example(`harmony-id client rotate-secret acme --keep-old 24h --yes`)
+}
 
 // Run replaces the secret and shows the new one, this once.
 func (c clientRotate) Run(ctx context.Context, p *program) error {
@@ -274,6 +279,15 @@ func (c clientRotate) Run(ctx context.Context, p *program) error {
 		if err := p.confirm(c.Yes, "Replacing the secret of "+client.ID); err != nil {
 			return "", err
 		}
-		return clients.RotateSecret(ctx, client.ID, secret, operator().Name)
+		shown, err := clients.RotateSecret(ctx, client.ID, secret, c.KeepOld, operator().Name)
+		if err != nil {
+			return "", err
+		}
+		now, err := clients.Get(ctx, client.ID)
+		if err != nil {
+			return "", err
+		}
+		*client = *now
+		return shown, nil
 	})
 }

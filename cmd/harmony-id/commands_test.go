@@ -279,6 +279,13 @@ func TestClients(t *testing.T) {
 		if rotated["client_secret"] == secret || rotated["client_secret"] == nil {
 			t.Errorf("rotate-secret = %v", rotated)
 		}
+		if rotated["old_secret_until"] != nil {
+			t.Errorf("the old secret is kept unasked: %v", rotated)
+		}
+		if kept := sh.run("", "client", "rotate-secret", "acme", "--yes", "--keep-old", "24h", "-o", "json").want(0).object(clientResult{}); kept["old_secret_until"] == nil {
+			t.Errorf("rotate-secret --keep-old = %v", kept)
+		}
+		sh.run("", "client", "rotate-secret", "acme", "--yes", "--keep-old", "721h").want(exitRefused, "keep-old")
 		if r := sh.run(own, "client", "rotate-secret", "acme", "--yes", "--secret-stdin").want(0, own, "only time"); !strings.Contains(r.stdout, "client_secret") {
 			t.Errorf("rotate-secret shows %s", r.stdout)
 		}

@@ -118,7 +118,7 @@ func (w *workspace) register(ctx context.Context, clients *idp.Clients) error {
 		return err
 	case slices.Equal(have.RedirectURIs, want.RedirectURIs) && slices.Equal(have.PostLogoutRedirectURIs, want.PostLogoutRedirectURIs) && have.AuthMethod == want.AuthMethod:
 		if w.secret != "" {
-			_, err = clients.RotateSecret(ctx, w.id, w.secret, by)
+			_, err = clients.RotateSecret(ctx, w.id, w.secret, 0, by)
 		}
 		return err
 	default:
