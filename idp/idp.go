@@ -14,6 +14,7 @@
 package idp
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"database/sql"
@@ -45,6 +46,8 @@ type Config struct {
 	// RefreshGrace is how long after its rotation a public client's refresh token
 	// still gets the successor that it was exchanged for.
 	RefreshGrace time.Duration
+	// Rotation says how signing keys come and go. Default DefaultRotation.
+	Rotation Rotation
 	// AllowPrivate lets addresses that registrations name be on loopback or a private
 	// network: for a provider that is itself on this machine.
 	AllowPrivate bool
@@ -78,6 +81,7 @@ type Server struct {
 // New returns the provider over a migrated database. Signing keys are made by
 // EnsureKeys.
 func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*Server, error) {
+	cfg.Rotation = cmp.Or(cfg.Rotation, DefaultRotation)
 	s := &Server{
 		cfg:      cfg,
 		db:       d,

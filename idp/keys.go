@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/secret"
 )
@@ -87,41 +88,26 @@ func EnsureKeys(ctx context.Context, d *db.DB, ring *secret.Ring) error {
 	if one > 0 {
 		return nil
 	}
-	box := ring.Box("signing key")
-	type made struct {
-		id, alg, public string
-		sealed          []byte
-	}
-	var keys []made
+	var keys []*madeKey
 	for _, alg := range algs {
-		private, err := generate(alg)
+		k, err := newKey(ring, alg)
 		if err != nil {
-			return fmt.Errorf("making the %s key: %w", alg, err)
+			return err
 		}
-		der, err := x509.MarshalPKCS8PrivateKey(private)
-		if err != nil {
-			return fmt.Errorf("making the %s key: %w", alg, err)
-		}
-		id := secret.ID("")
-		public, err := json.Marshal(jose.JSONWebKey{Key: private.Public(), KeyID: id, Algorithm: alg, Use: "sig"})
-		if err != nil {
-			return fmt.Errorf("making the %s key: %w", alg, err)
-		}
-		keys = append(keys, made{id, alg, string(public), box.Seal(der, "signing_keys/"+id)})
+		keys = append(keys, k)
 	}
-	now := db.Micros(time.Now())
+	now := time.Now()
 	return d.Tx(ctx, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ('signing_keys', 'made') ON CONFLICT (name) DO NOTHING`)
 		if err != nil || n == 0 {
 			return err // another replica's keys serve
 		}
 		for _, k := range keys {
-			if _, err := tx.Exec(ctx, `INSERT INTO signing_keys (id, alg, public_jwk, private_sealed, created_at, active_at) VALUES ($1, $2, $3, $4, $5, $5)`,
-				k.id, k.alg, k.public, k.sealed, now); err != nil {
+			if err := k.insert(ctx, tx, now, now, account.Event{Kind: "signing_key_made", Actor: housekeeper}); err != nil {
 				return err
 			}
 		}
-		return bump(ctx, tx)
+		return nil
 	})
 }
 
@@ -144,7 +130,7 @@ func generate(alg string) (crypto.Signer, error) {
 func CheckKeys(ctx context.Context, d *db.DB, ring *secret.Ring) error {
 	var id string
 	var sealed []byte
-	err := d.QueryRow(ctx, `SELECT id, private_sealed FROM signing_keys ORDER BY active_at DESC, id LIMIT 1`).Scan(&id, &sealed)
+	err := d.QueryRow(ctx, `SELECT id, private_sealed FROM signing_keys WHERE retired_at IS NULL ORDER BY active_at DESC, id LIMIT 1`).Scan(&id, &sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -170,8 +156,7 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 	set := keySet{public: map[string]jose.JSONWebKey{}}
 	now := time.Now()
 	rows, err := d.Query(ctx, `
-		SELECT id, alg, public_jwk, private_sealed, active_at FROM signing_keys
-		WHERE retired_at IS NULL OR retired_at > $1 ORDER BY active_at DESC, id`, db.Micros(now))
+		SELECT id, alg, public_jwk, private_sealed, active_at, retired_at FROM signing_keys ORDER BY active_at DESC, id`)
 	if err != nil {
 		return set, fmt.Errorf("reading the signing keys: %w", err)
 	}
@@ -184,9 +169,18 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 			id, alg, public string
 			sealed          []byte
 			active          int64
+			retired         sql.NullInt64
 		)
-		if err := rows.Scan(&id, &alg, &public, &sealed, &active); err != nil {
+		if err := rows.Scan(&id, &alg, &public, &sealed, &active, &retired); err != nil {
 			return set, fmt.Errorf("reading the signing keys: %w", err)
+		}
+		var jwk jose.JSONWebKey
+		if err := json.Unmarshal([]byte(public), &jwk); err != nil {
+			return set, fmt.Errorf("signing key %s: %w", id, err)
+		}
+		set.public[id] = jwk
+		if retired.Valid && !db.Time(retired.Int64).After(now) {
+			continue // it only tells an id_token_hint of ours from a forged one
 		}
 		der, err := openKey(box, id, sealed)
 		if err != nil {
@@ -194,10 +188,6 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 		}
 		private, err := x509.ParsePKCS8PrivateKey(der)
 		if err != nil {
-			return set, fmt.Errorf("signing key %s: %w", id, err)
-		}
-		var jwk jose.JSONWebKey
-		if err := json.Unmarshal([]byte(public), &jwk); err != nil {
 			return set, fmt.Errorf("signing key %s: %w", id, err)
 		}
 		key := signingKey{alg, db.Time(active), map[string]jose.Signer{}}
@@ -210,7 +200,6 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 			}
 		}
 		set.signing = append(set.signing, key)
-		set.public[id] = jwk
 		document.Keys = append(document.Keys, json.RawMessage(public))
 	}
 	if err := rows.Err(); err != nil {

@@ -144,7 +144,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	defer func() { err = errors.Join(err, google.db.Close()) }()
 	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, rotationSettings{}),
 		links: c.links(), places: places, mail: mail.Config{From: devFrom}, sender: mailbox, google: &google.config, log: log,
 	})
 	if err != nil {

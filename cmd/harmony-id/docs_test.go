@@ -52,6 +52,7 @@ var results = []struct {
 	{"A session", "`user sessions list` prints an array of them, the last used first.", sessionResult{}},
 	{"Sessions that were ended", "`user sessions end` prints it.", sessionsEnded{}},
 	{"A workspace", "`client create`, `show`, `delete` and `rotate-secret` print one, `client list` an array of them. The names are those of OpenID Connect client registration (RFC 7591).", clientResult{}},
+	{"A signing key", "`keys list` and `keys rotate` print an array of all.", keyResult{}},
 	{"A step of the schema", "`migrate status` prints an array of all, `migrate up` of those that it took.", migrationResult{}},
 	{"A mail that was sent", "`mail test` prints one.", mailTestResult{}},
 	{"The version", "`version` prints it.", versionResult{}},

@@ -60,6 +60,10 @@ type commands struct {
 		Status migrateStatus `cmd:"" help:"Show the steps of the database's schema."`
 		Up     migrateUp     `cmd:"" help:"Bring the database's schema up to date."`
 	} `cmd:"" help:"The database's schema."`
+	Keys struct {
+		List   keysList   `cmd:"" help:"List the signing keys, and what each is for at the moment."`
+		Rotate keysRotate `cmd:"" help:"Publish the next signing keys ahead of their time, or replace all at once."`
+	} `cmd:"" help:"Signing keys."`
 	Secrets struct {
 		Generate secretsGenerate `cmd:"" help:"Print a new file of encryption keys."`
 	} `cmd:"" help:"Encryption keys."`

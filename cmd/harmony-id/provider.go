@@ -112,7 +112,9 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		accounts: accounts,
 		clients:  idp.NewClients(d),
 		mail:     worker,
-		clean:    func(ctx context.Context) error { return errors.Join(accounts.Clean(ctx), provider.Clean(ctx)) },
+		clean: func(ctx context.Context) error {
+			return errors.Join(accounts.Clean(ctx), provider.Clean(ctx), provider.RotateKeys(ctx))
+		},
 	}, nil
 }
 

@@ -33,6 +33,7 @@ type serveCommand struct {
 	databaseSettings
 	sessionSettings
 	tokenSettings
+	rotationSettings
 	passwordSettings
 	mailSettings
 	googleSettings
@@ -71,7 +72,7 @@ func (c serveCommand) check(p *program) (*url.URL, *secret.Ring, error) {
 	if c.TLSCertFile != "" && issuer != nil && issuer.Scheme != "https" {
 		refuse("there is a TLS certificate but the issuer is %s: write https://%s", issuer, issuer.Host)
 	}
-	for _, err := range []error{c.sessionSettings.check(), c.tokenSettings.check(), c.passwordSettings.check()} {
+	for _, err := range []error{c.sessionSettings.check(), c.tokenSettings.check(), c.rotationSettings.check(), c.passwordSettings.check()} {
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -135,7 +136,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings),
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, c.rotationSettings),
 		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
 	})
 	if err != nil {

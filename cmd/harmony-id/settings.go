@@ -269,10 +269,11 @@ func accountConfig(s sessionSettings, p passwordSettings) account.Config {
 }
 
 // idpConfig is what idp keeps to.
-func idpConfig(issuer *url.URL, s tokenSettings) idp.Config {
+func idpConfig(issuer *url.URL, s tokenSettings, r rotationSettings) idp.Config {
 	return idp.Config{
 		Issuer: issuer.String(), AccessTokenTTL: s.AccessTokenTTL,
 		RefreshIdle: s.RefreshIdle, RefreshMax: s.RefreshMax, RefreshGrace: s.RefreshGrace,
+		Rotation:     r.rotation(),
 		AllowPrivate: loopback(issuer.Hostname()),
 	}
 }
