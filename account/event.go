@@ -37,6 +37,7 @@ type Detail struct {
 	Ended  int      `json:"ended,omitempty"`  // sessions that ended with it
 	Failed int      `json:"failed,omitempty"` // wrong codes in a row
 	Case   string   `json:"case,omitempty"`   // support's case number
+	Client string   `json:"client,omitempty"` // the workspace's name, as it was
 	Other  string   `json:"other,omitempty"`  // the User-Agent of a session that was ended, or why a mail was given up
 }
 
@@ -65,6 +66,7 @@ const (
 	EventEmailChanged     = "email_changed"   // at Google
 	EventMethodGoogle     = "method_google"   // by an operator
 	EventMethodPassword   = "method_password" // by an operator
+	EventRefreshReused    = "refresh_token_reused"
 )
 
 // codeFailedTold is how many wrong codes after a first factor the person is told of,
@@ -78,6 +80,8 @@ func (e *Event) told() bool {
 	switch e.Kind {
 	case EventSignedIn:
 		return e.Detail.New && !e.hushed
+	case EventRefreshReused:
+		return !e.hushed
 	case EventCodeFailed:
 		return e.Detail.Failed >= codeFailedTold && !e.hushed
 	case EventSessionEnded, EventSessionsEnded:
@@ -113,6 +117,25 @@ func Record(ctx context.Context, tx *db.Tx, e Event) error {
 	return err
 }
 
+// reusedTold is how long a person who was told that a workspace's refresh token
+// came back is not told of the same workspace again: one with a fault in it may do so
+// every minute.
+const reusedTold = 24 * time.Hour
+
+// RecordRefreshReused records that a refresh token came back that had been exchanged
+// for another (RFC 9700 4.14.2). Its person is told, for it may have been stolen.
+func RecordRefreshReused(ctx context.Context, tx *db.Tx, e Event) error {
+	e.Kind = EventRefreshReused
+	var before int64
+	err := tx.QueryRow(ctx, `SELECT count(*) FROM events WHERE user_id = $1 AND at > $2 AND kind = $3 AND client_id = $4`,
+		e.UserID, db.Micros(time.Now().Add(-reusedTold)), e.Kind, e.ClientID).Scan(&before)
+	if err != nil {
+		return fmt.Errorf("recording %s: %w", e.Kind, err)
+	}
+	e.hushed = before > 0
+	return Record(ctx, tx, e)
+}
+
 func newEventID() string { return secret.ID("evt_") }
 
 func orNull(s string) *string {
@@ -134,7 +157,7 @@ const operatorActAge = 400 * 24 * time.Hour
 var activityKinds = []string{
 	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventConfirmFailed, EventCodesPaused, EventPasswordSet, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, "user_created", "user_disabled", "user_enabled",
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, EventRefreshReused, "user_created", "user_disabled", "user_enabled",
 }
 
 // Activity returns up to most events of a person, the newest first, from before

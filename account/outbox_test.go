@@ -132,11 +132,11 @@ func TestOutboxTold(t *testing.T) {
 			{Kind: EventSignedIn, Detail: Detail{New: true}}, {Kind: EventCodeFailed, Detail: Detail{Failed: 3}}, {Kind: EventCodesPaused},
 			{Kind: EventPasswordChanged}, {Kind: EventPasswordReset}, {Kind: EventPasswordSet}, {Kind: EventResetRequested}, {Kind: EventResetLinkMade},
 			{Kind: EventTwoFactorEnabled}, {Kind: EventTwoFactorOff}, {Kind: EventTwoFactorReset}, {Kind: EventCodesMade}, {Kind: EventCodeUsed},
-			{Kind: EventSessionEnded, Actor: tester}, {Kind: EventSessionsEnded, Actor: tester},
+			{Kind: EventSessionEnded, Actor: tester}, {Kind: EventSessionsEnded, Actor: tester}, {Kind: EventRefreshReused},
 		}
 		quiet := []Event{
 			{Kind: EventSignedIn}, {Kind: EventSignedInAgain, Detail: Detail{New: true}}, {Kind: EventSignedOut}, {Kind: EventCodeFailed, Detail: Detail{Failed: 1}},
-			{Kind: EventCodeFailed, Detail: Detail{Failed: 4}, hushed: true}, {Kind: EventSignedIn, Detail: Detail{New: true}, hushed: true}, {Kind: EventSessionEnded}, {Kind: EventSessionsEnded}, {Kind: EventInvited, Actor: tester}, {Kind: "mail_given_up"},
+			{Kind: EventCodeFailed, Detail: Detail{Failed: 4}, hushed: true}, {Kind: EventSignedIn, Detail: Detail{New: true}, hushed: true}, {Kind: EventRefreshReused, hushed: true}, {Kind: EventSessionEnded}, {Kind: EventSessionsEnded}, {Kind: EventInvited, Actor: tester}, {Kind: "mail_given_up"},
 		}
 		for _, e := range slices.Concat(quiet, told) {
 			if e.UserID = ada.ID; e.Actor == (Actor{}) {

@@ -327,8 +327,8 @@ func (s *Server) successors(id, token string) []string {
 
 // renewAgain is for a refresh token of a public client that is not the current
 // one. Within the grace it gets the successor that it was exchanged for.
-// After that somebody uses a token that was given up, and the grant ends
-// (ASVS 10.4.5). A string that merely names a grant ends nothing.
+// After that somebody uses a token that was given up, the grant ends and its person
+// is told (ASVS 10.4.5). A string that merely names a grant ends nothing.
 func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token string, now time.Time, authTime *int64, claims, amr, nowACR *string) error {
 	var current, prev []byte
 	var rotated sql.NullInt64
@@ -360,8 +360,8 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 		if err != nil || n == 0 {
 			return err
 		}
-		return account.Record(ctx, tx, account.Event{
-			Kind: "refresh_token_reused", UserID: g.userID, ClientID: c.ID, SessionID: g.sessionID, Actor: account.Actor{Kind: "client", Name: c.ID},
+		return account.RecordRefreshReused(ctx, tx, account.Event{
+			UserID: g.userID, ClientID: c.ID, SessionID: g.sessionID, Actor: account.Actor{Kind: "client", Name: c.ID}, Detail: account.Detail{Client: c.Name},
 		})
 	})
 	if err != nil {

@@ -79,7 +79,7 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 	d := l.Detail
 	m := templates.Mail{
 		Kind: l.Kind, Name: greeted(l.Name), Email: l.Email, Google: l.Method == account.MethodGoogle, At: l.At, Zone: zone(l.Zone),
-		Case: d.Case, URL: cfg.Issuer.JoinPath("/preferences/not-me").String(), Support: cfg.Links.Support,
+		Case: d.Case, Client: d.Client, URL: cfg.Issuer.JoinPath("/preferences/not-me").String(), Support: cfg.Links.Support,
 	}
 	if l.Actor.Kind == "person" {
 		m.Device = browser(l.Device.UserAgent)

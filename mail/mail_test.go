@@ -82,6 +82,13 @@ func everyMail() map[string]mailCase {
 			letter(account.EventCodesPaused, account.Detail{Failed: 100}, ofGoogle), "Codes from your app are paused", "",
 			[]string{when, from, "change your Google password", notMine}, []string{"Your password"},
 		},
+		"refresh token reused": {
+			letter(account.EventRefreshReused, account.Detail{Client: "Acme"}, func(l *account.Letter) {
+				l.Actor, l.Device = account.Actor{Kind: "client", Name: "acme"}, account.Device{}
+			}),
+			"Acme was disconnected from your Harmony account", "",
+			[]string{when, "We ended this connection", "someone copied the key", "Your password and your sessions are as they were", "open Acme", "Secure your account"}, []string{"Browser", "acme", "{workspace}"},
+		},
 		"reset": {
 			letter(account.EventResetRequested, account.Detail{}, withLink), "Reset your Harmony password", "https://id.test/login/reset?token=" + aToken,
 			[]string{when, from, "It works once, for 30 minutes.", "ignore this message", "Choose a new password"}, []string{"not-me", notMine},

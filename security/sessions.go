@@ -144,7 +144,7 @@ func (h *Handler) activity(w http.ResponseWriter, r *http.Request, in *account.S
 func (h *Handler) event(e account.Event) templates.ActivityEvent {
 	out := templates.ActivityEvent{
 		Kind: e.Kind, At: e.At, Device: h.device(e.Device), How: templates.How(e.Detail.AMR), New: e.Detail.New,
-		Count: max(e.Detail.Left, e.Detail.Ended), Case: e.Detail.Case, Support: e.Actor.Kind == "operator", Limit: e.Actor.Kind == "limit",
+		Count: max(e.Detail.Left, e.Detail.Ended), Case: e.Detail.Case, Support: e.Actor.Kind == "operator", Limit: e.Actor.Kind == "limit", Workspace: e.Detail.Client,
 	}
 	if e.Kind == account.EventSessionEnded {
 		other := h.device(account.Device{UserAgent: e.Detail.Other})

@@ -441,6 +441,8 @@ type ActivityEvent struct {
 	Case    string  // support's case number
 	Support bool    // an operator did it
 	Limit   bool    // nobody did: there were too many
+
+	Workspace string // it happened there, not in a browser: {workspace}
 }
 
 // NotMe is where "This wasn’t me" leads. It posts to /preferences/not-me, which

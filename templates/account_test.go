@@ -185,7 +185,7 @@ func eventKinds() []string {
 	return []string{
 		"signed_in", "signed_in_again", "signed_out", "code_failed", "codes_paused", "password_changed", "password_reset", "password_reset_requested",
 		"reset_link_made", "two_factor_enabled", "two_factor_disabled", "two_factor_reset", "backup_codes_made", "backup_code_used", "session_ended",
-		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled", "email_changed", "method_google", "method_password",
+		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled", "email_changed", "method_google", "method_password", "refresh_token_reused",
 	}
 }
 
@@ -526,6 +526,7 @@ func TestEvents(t *testing.T) {
 			"Chrome on macOS · Lisbon, Portugal (approximate) · 203.0.113.7 · 13:41 UTC"},
 		{ActivityEvent{Kind: "signed_out", Device: Device{Address: "203.0.113.7"}}, "Unknown browser · 203.0.113.7 · 13:41 UTC"},
 		{ActivityEvent{Kind: "signed_out", Device: Device{OS: "Windows"}}, "Unknown browser on Windows · 13:41 UTC"},
+		{ActivityEvent{Kind: "refresh_token_reused", Workspace: "Acme"}, "Acme was disconnected: a key that it had replaced was used again At Acme · 13:41 UTC"},
 		{ActivityEvent{Kind: "unheard-of"}, "A change to your account’s security"},
 	} {
 		c.event.At = time.Date(2026, 9, 24, 13, 41, 0, 0, time.UTC)

@@ -99,7 +99,7 @@ func (v *view) Days() ([]activityDay, error) {
 // ("event.session_ended_support"), and a kind that has no words yet is told
 // without them: it is still the person's to see.
 func (v *view) Event(e ActivityEvent) (string, error) {
-	values := []any{"n", e.Count, "how", v.Text["with."+e.How], "device", ""}
+	values := []any{"n", e.Count, "how", v.Text["with."+e.How], "workspace", e.Workspace, "device", ""}
 	if e.Other != nil {
 		device, err := v.DeviceName(*e.Other)
 		if err != nil {
@@ -139,7 +139,7 @@ var eventIcons = []struct {
 	kinds []string
 }{
 	{"check", []string{"signed_in", "signed_in_again"}},
-	{"alert", []string{"code_failed", "codes_paused"}},
+	{"alert", []string{"code_failed", "codes_paused", "refresh_token_reused"}},
 	{"leave", []string{"signed_out", "session_ended", "sessions_ended"}},
 	{"mail", []string{"password_reset_requested", "reset_link_made", "invited", "email_changed"}},
 	{"lock", []string{"password_changed", "password_reset", "password_set", "method_google", "method_password"}},

@@ -26,6 +26,7 @@ type Mail struct {
 	Ended   *int           // sessions that ended with it, nil leaves them out
 	Left    *int           // backup codes that are left, nil leaves them out
 	Case    string         // support's case number, or ""
+	Client  string         // the name of the workspace that it is about, or ""
 	Life    time.Duration  // how long the link works
 	URL     string         // where the button leads, the one link; "" leaves it out
 	Spelled bool           // the URL is written out too, for people who trust no button
@@ -104,7 +105,7 @@ func (m Mail) words(c *catalogue) (*letterhead, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &speaker{catalogue: c, values: []any{"name", m.Name, "email", m.Email, "life", life}}
+	s := &speaker{catalogue: c, values: []any{"name", m.Name, "email", m.Email, "life", life, "workspace", m.Client}}
 	if m.Left != nil {
 		s.values = append(s.values, "left", *m.Left)
 	}

@@ -130,6 +130,9 @@ func (v *view) From(e ActivityEvent) (template.HTML, error) {
 	if e.Support {
 		return v.M("activity.from_support", "time", clock)
 	}
+	if e.Workspace != "" {
+		return v.M("activity.from_workspace", "workspace", e.Workspace, "time", clock)
+	}
 	device, err := v.DeviceName(e.Device)
 	if err != nil {
 		return "", err

@@ -1092,6 +1092,45 @@ func TestZ15_StorageErrorsTellNothing(t *testing.T) {
 	})
 }
 
+// Who is told of it: the person, in their activity and by one mail a day for each
+// workspace, however often it happens.
+func TestRF01_ReuseIsTold(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		w.mails()
+		reuse := func(c rp) {
+			t.Helper()
+			k := b.connect(c, adaEmail, adaPassword)
+			c.refresh(k.RefreshToken).ok()
+			time.Sleep(time.Minute)
+			c.refresh(k.RefreshToken).refused(http.StatusBadRequest, "invalid_grant")
+			c.refresh(k.RefreshToken).refused(http.StatusBadRequest, "invalid_grant")
+		}
+		reuse(w.globex)
+		m := w.mail(adaEmail, "Globex was disconnected")
+		if !strings.Contains(m.Text, "We ended this connection") || strings.Contains(m.Text, "198.51.100.7") {
+			t.Errorf("mail: %s", m.Text)
+		}
+		p := b.get("/preferences/activity")
+		p.wantText("Globex was disconnected")
+		p.wantText("At Globex")
+		// More of the same is no news, another workspace is.
+		reuse(w.globex)
+		if all := w.mails(); len(all) != 0 {
+			t.Errorf("told again: %+v", all)
+		}
+		if n := w.count(`events WHERE kind = 'refresh_token_reused'`); n != 2 {
+			t.Errorf("%d events", n)
+		}
+		reuse(w.add(idp.Client{ID: "spa", Name: "Spa", RedirectURIs: []string{"https://spa.test/cb"}, AuthMethod: idp.AuthNone, RequirePKCE: true}))
+		w.mail(adaEmail, "Spa was disconnected")
+		time.Sleep(24 * time.Hour)
+		reuse(w.globex)
+		w.mail(adaEmail, "Globex was disconnected")
+	})
+}
+
 // RF: a refresh token that comes back after its time was given up, and with it
 // the whole grant (ASVS 10.4.5).
 func TestRF01_ReuseEndsTheGrant(t *testing.T) {
