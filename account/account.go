@@ -45,6 +45,7 @@ type Store struct {
 	hasher    *hasher
 	cfg       Config
 	letters   chan struct{}
+	ended     chan struct{}
 }
 
 // New returns a Store over a migrated database. The operator's commands hold no
@@ -54,7 +55,7 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	cfg.PasswordMinLength = cmp.Or(cfg.PasswordMinLength, 12)
 	cfg.SessionIdle = cmp.Or(cfg.SessionIdle, 72*time.Hour)
 	cfg.SessionMax = cmp.Or(cfg.SessionMax, 30*24*time.Hour)
-	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1)}
+	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
 		s.flows, s.notices = ring.Box("google flow"), ring.Box("notice")
@@ -171,12 +172,28 @@ type Device struct {
 // changes meanwhile. A session must not open by one factor while the second is
 // being turned on, or while the person is disabled (I4 of the security cases).
 func (s *Store) inTurn(ctx context.Context, userID string, fn func(*db.Tx) error) error {
-	return s.db.Tx(ctx, func(tx *db.Tx) error {
+	err := s.db.Tx(ctx, func(tx *db.Tx) error {
 		if err := tx.Lock(ctx, "users", userID); err != nil {
 			return err
 		}
 		return fn(tx)
 	})
+	if err == nil {
+		wake(s.ended)
+	}
+	return err
+}
+
+// Ended has a value when this process did what may have ended sessions. Which ones
+// did end, and of whatever process, their rows say.
+func (s *Store) Ended() <-chan struct{} { return s.ended }
+
+// wake tells who waits for c; one that is lost only delays.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // housekeepingBatch bounds how many rows one statement of house-keeping

@@ -45,12 +45,7 @@ func (s *Store) Letters() <-chan struct{} { return s.letters }
 
 // nudge wakes the worker of this process. Call it when a letter's transaction
 // is committed; a nudge that is lost only delays the letter.
-func (s *Store) nudge() {
-	select {
-	case s.letters <- struct{}{}:
-	default:
-	}
-}
+func (s *Store) nudge() { wake(s.letters) }
 
 // ClaimLetters returns up to most letters that are due, for letterLease: who does
 // not say meanwhile what became of one loses it to the next who claims. A link

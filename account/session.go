@@ -114,11 +114,11 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 // EndSession ends the session of a token, and with it every code and token it
 // led to, in one statement: whatever reads a grant joins a session that has not
 // ended. It ends one that was idle too long as well, for its grants live on.
-// With only, it ends that session and no other. It reports whether it ended one:
-// ending twice, or what never was, changes nothing.
-func (s *Store) EndSession(ctx context.Context, token, only string, by Actor, d Device) (ended bool, err error) {
+// With only, it ends that session and no other. It returns the id of the one that it
+// ended, or "": ending twice, or what never was, changes nothing.
+func (s *Store) EndSession(ctx context.Context, token, only string, by Actor, d Device) (id string, err error) {
 	if !secret.IsToken(token, sessionPrefix) {
-		return false, nil
+		return "", nil
 	}
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		e := Event{Kind: "signed_out", Actor: by, Device: d}
@@ -126,18 +126,21 @@ func (s *Store) EndSession(ctx context.Context, token, only string, by Actor, d 
 			UPDATE sessions SET ended_at = $1, ended_by = $2
 			WHERE token_hash = $3 AND ended_at IS NULL AND (CAST($4 AS TEXT) = '' OR id = $4) RETURNING id, user_id`,
 			[]any{db.Micros(time.Now()), by.String(), secret.Hash(token), only}, &e.SessionID, &e.UserID)
-		if ended = err == nil; ended {
-			return Record(ctx, tx, e)
-		}
-		if errors.Is(err, sql.ErrNoRows) {
+		if id = e.SessionID; errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return Record(ctx, tx, e)
 	})
 	if err != nil {
-		return false, fmt.Errorf("ending a session: %w", err)
+		return "", fmt.Errorf("ending a session: %w", err)
 	}
-	return ended, nil
+	if id != "" {
+		wake(s.ended)
+	}
+	return id, nil
 }
 
 // rotate gives a session that is alive a new token (ASVS 7.2.4).

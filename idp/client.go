@@ -106,11 +106,15 @@ const MinSecret = 32
 
 // Clients keeps the relying parties of one database.
 type Clients struct {
-	db *db.DB
+	db           *db.DB
+	allowPrivate bool
 }
 
 // NewClients returns the clients of a migrated database.
-func NewClients(d *db.DB) *Clients { return &Clients{d} }
+func NewClients(d *db.DB) *Clients { return &Clients{db: d} }
+
+// AllowPrivate is the same clients for a provider whose Config has AllowPrivate.
+func (c *Clients) AllowPrivate() *Clients { return &Clients{c.db, true} }
 
 var clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
@@ -133,7 +137,7 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	if n.Scopes == nil && slices.Contains(n.GrantTypes, grantCode) {
 		n.Scopes = slices.Clone(allScopes)
 	}
-	if err := n.check(); err != nil {
+	if err := n.check(c.allowPrivate); err != nil {
 		return nil, "", err
 	}
 	switch {
@@ -169,7 +173,7 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 }
 
 // check refuses what no client may be registered with.
-func (n *Client) check() error {
+func (n *Client) check(allowPrivate bool) error {
 	if !clientID.MatchString(n.ID) {
 		return &account.InvalidError{Field: "id", Reason: "has to be 1 to 100 letters, digits, dots, hyphens or underscores"}
 	}
@@ -206,6 +210,11 @@ func (n *Client) check() error {
 	for _, u := range n.PostLogoutRedirectURIs {
 		if err := checkRedirectURI(u, n.Public()); err != nil {
 			return &account.InvalidError{Field: "post-logout-redirect-uri", Reason: fmt.Sprintf("%q %s", u, err)}
+		}
+	}
+	if u := n.BackchannelLogoutURI; u != "" {
+		if err := checkBackchannelURI(u, allowPrivate); err != nil {
+			return &account.InvalidError{Field: "backchannel-logout-uri", Reason: fmt.Sprintf("%q %s", u, err)}
 		}
 	}
 	return n.checkScopes()
@@ -315,6 +324,28 @@ func checkRedirectURI(s string, public bool) error {
 		if !public || !strings.Contains(u.Scheme, ".") {
 			return errors.New("is neither https nor, for a public client, a private-use scheme such as com.example.app")
 		}
+	}
+	return nil
+}
+
+// checkBackchannelURI takes where the provider can tell a client that a session
+// ended: an https URL, or an http one on loopback. Loopback and addresses of private
+// networks are for a provider that is let go there; names are looked up when it
+// does (outboundClient).
+func checkBackchannelURI(s string, allowPrivate bool) error {
+	if err := checkRedirectURI(s, false); err != nil {
+		return err
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	switch {
+	case err == nil && !reachable(ip, true):
+		return errors.New("is an address that no workspace can have")
+	case err == nil && !reachable(ip, allowPrivate), Loopback(u.Hostname()) && !allowPrivate:
+		return errors.New("is on this machine or a private network; if the provider may go there, set allow-private-addresses")
 	}
 	return nil
 }

@@ -103,6 +103,57 @@ func TestAD06_RedirectURIs(t *testing.T) {
 // publicJWKS is the P-256 key of RFC 7517 A.1.
 const publicJWKS = `{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","alg":"ES256","kid":"1"}]}`
 
+// LO-08: where a client is told of sign-outs is not within the provider's own
+// network, unless the operator lets it be.
+func TestLO08_BackchannelURIs(t *testing.T) {
+	for _, c := range []struct {
+		uri            string
+		taken, trusted bool // by a provider that may go to private addresses
+	}{
+		{"https://acme.test/backchannel-logout", true, true},
+		{"https://acme.test:8443/out?tenant=1", true, true},
+		{"https://198.51.100.7/out", true, true},
+		{"https://[2001:db8::1]/out", true, true},
+
+		{"http://localhost:8081/out", false, true},
+		{"http://127.0.0.1/out", false, true},
+		{"http://[::1]/out", false, true},
+		{"https://localhost/out", false, true},
+		{"https://app.localhost/out", false, true},
+		{"https://127.0.0.1/out", false, true},
+		{"https://10.0.0.7/out", false, true},
+		{"https://172.16.3.4/out", false, true},
+		{"https://192.168.1.1/out", false, true},
+		{"https://[fd00::1]/out", false, true},
+		{"https://[::ffff:10.0.0.7]/out", false, true},
+
+		{"https://169.254.169.254/latest/meta-data", false, false},
+		{"https://[fe80::1]/out", false, false},
+		{"https://0.0.0.0/out", false, false},
+		{"https://[::]/out", false, false},
+		{"https://100.64.0.1/out", false, false},
+		{"https://224.0.0.1/out", false, false},
+		{"https://[::ffff:169.254.169.254]/out", false, false},
+		{"http://acme.test/out", false, false},
+		{"http://10.0.0.7/out", false, false},
+		{"https://acme.test/out#f", false, false},
+		{"https://acme.test/out#", false, false},
+		{"https://user:pw@acme.test/out", false, false},
+		{"file:///etc/passwd", false, false},
+		{"com.example.app:/out", false, false},
+		{"gopher://acme.test/", false, false},
+		{"//acme.test/out", false, false},
+		{"/out", false, false},
+		{" ", false, false},
+	} {
+		for allow, want := range map[bool]bool{false: c.taken, true: c.trusted} {
+			if err := checkBackchannelURI(c.uri, allow); (err == nil) != want {
+				t.Errorf("checkBackchannelURI(%q, %v) = %v, want it taken: %v", c.uri, allow, err, want)
+			}
+		}
+	}
+}
+
 // What is refused is refused by Create, for either list, and nothing is written.
 func TestAD06_Create(t *testing.T) {
 	dbtest.EachDB(t, func(t *testing.T, d *db.DB) {
@@ -125,6 +176,7 @@ func TestAD06_Create(t *testing.T) {
 			"app scheme, with secret": {with(func(c *Client) { c.RedirectURIs = []string{"com.example.app:/cb"} }), "", "redirect-uri"},
 			"300 redirect URIs":       {with(func(c *Client) { c.RedirectURIs = many }), "", "redirect-uri"},
 			"bad post-logout URI":     {with(func(c *Client) { c.PostLogoutRedirectURIs = []string{"//evil.test"} }), "", "post-logout-redirect-uri"},
+			"bad back-channel URI":    {with(func(c *Client) { c.BackchannelLogoutURI = "http://localhost/out" }), "", "backchannel-logout-uri"},
 			"300 post-logout URIs":    {with(func(c *Client) { c.PostLogoutRedirectURIs = many }), "", "redirect-uri"},
 			"bad id":                  {with(func(c *Client) { c.ID = "a b" }), "", "id"},
 			"id of markup":            {with(func(c *Client) { c.ID = "<script>" }), "", "id"},

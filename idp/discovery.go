@@ -45,6 +45,8 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"request_uri_parameter_supported":                          false,
 		"request_object_signing_alg_values_supported":              []string{algRS256}, // none of them none
 		"authorization_response_iss_parameter_supported":           true,
+		"backchannel_logout_supported":                             true,
+		"backchannel_logout_session_supported":                     true,
 		"claims_supported": []string{
 			"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash",
 			"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website",

@@ -75,6 +75,7 @@ type Server struct {
 	state    *state
 	outbound *http.Client
 	remote   *remoteKeys
+	farewell *secret.Box
 	metadata []byte
 }
 
@@ -90,6 +91,7 @@ func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*S
 		sessions: sessions,
 		state:    newState(d, ring),
 		outbound: outboundClient(cfg.AllowPrivate),
+		farewell: ring.Box("farewell"),
 	}
 	if cfg.Outbound != nil {
 		s.outbound.Transport = cfg.Outbound
@@ -177,7 +179,10 @@ func (s *Server) Clean(ctx context.Context) error {
 		before time.Time
 	}{
 		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 LIMIT $2)`, now},
-		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE ended_at < $1 LIMIT $2)`, now.Add(-24 * time.Hour)},
+		// Kept while its client has yet to be told that its session ended.
+		{`DELETE FROM grants WHERE id IN (
+			SELECT g.id FROM grants g JOIN clients c ON c.id = g.client_id
+			WHERE g.ended_at < $1 AND (g.session_id IS NULL OR g.redeemed_at IS NULL OR g.told_at IS NOT NULL OR c.backchannel_logout_uri = '') LIMIT $2)`, now.Add(-24 * time.Hour)},
 		// Kept past its request's life, for the grant is what says that the request has had its code.
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
 		// A client's own grants are never redeemed. They live as long as their one token.

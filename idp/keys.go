@@ -42,7 +42,8 @@ const rsaBits = 3072
 // 3.11).
 const (
 	typeIDToken     = "JWT"
-	typeAccessToken = "at+jwt" // RFC 9068 2.1
+	typeAccessToken = "at+jwt"     // RFC 9068 2.1
+	typeLogoutToken = "logout+jwt" // OIDC Back-Channel Logout 2.4
 )
 
 // A keySet is the signing keys in memory, parsed.
@@ -191,7 +192,7 @@ func readKeys(ctx context.Context, d *db.DB, box *secret.Box) (keySet, error) {
 			return set, fmt.Errorf("signing key %s: %w", id, err)
 		}
 		key := signingKey{alg, db.Time(active), map[string]jose.Signer{}}
-		for _, typ := range []string{typeIDToken, typeAccessToken} {
+		for _, typ := range []string{typeIDToken, typeAccessToken, typeLogoutToken} {
 			key.signers[typ], err = jose.NewSigner(
 				jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: jose.JSONWebKey{Key: private, KeyID: id}},
 				(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))

@@ -40,17 +40,19 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 	case in == nil && l.hint != nil:
 		// Signed out already, or idle for too long: then the very session that the
 		// hint names ends now, for the tokens of workspaces outlive idleness.
-		if err := s.sessions.EndOnly(w, r, l.hint.Session); err != nil {
+		ended, err := s.sessions.EndOnly(w, r, l.hint.Session)
+		if err != nil {
 			return err
 		}
-		return redirect(w, l.back())
+		return s.sayFarewell(w, r, ended, l)
 	case in == nil:
 		return redirect(w, pathLogout)
 	case l.hint != nil && l.hint.Session == in.ID && l.hint.Subject == in.UserID:
-		if err := s.sessions.End(w, r); err != nil {
+		ended, err := s.sessions.End(w, r)
+		if err != nil {
 			return err
 		}
-		return redirect(w, l.back())
+		return s.sayFarewell(w, r, ended, l)
 	}
 	return s.askToLeave(w, r, in, l)
 }
@@ -126,7 +128,7 @@ func (s *Server) logoutPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in == nil {
-		return web.Show(w, r, http.StatusOK, templates.SignedOut{SignInURL: pathLogin})
+		return s.signedOut(w, r)
 	}
 	return s.askToLeave(w, r, in, &leaving{})
 }
@@ -147,11 +149,12 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sessions.End(w, r); err != nil {
+	ended, err := s.sessions.End(w, r)
+	if err != nil {
 		return err
 	}
 	w.Header().Set("Clear-Site-Data", `"cache"`)
-	return redirect(w, l.back())
+	return s.sayFarewell(w, r, ended, l)
 }
 
 // workspaces are the display names of the clients that a session led to.

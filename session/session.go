@@ -205,30 +205,31 @@ func (m *Manager) TakeNotice(w http.ResponseWriter, r *http.Request) (key, value
 }
 
 // End ends the session of the request's browser, if it has one, and who is half
-// signed in there, and forgets the cookies.
-func (m *Manager) End(w http.ResponseWriter, r *http.Request) error {
+// signed in there, and forgets the cookies. It returns the id of the session that it
+// ended, or "".
+func (m *Manager) End(w http.ResponseWriter, r *http.Request) (id string, err error) {
 	if err := m.Abandon(w, r); err != nil {
-		return err
+		return "", err
 	}
-	_, err := m.end(r, "")
+	id, err = m.end(r, "")
 	if err == nil {
 		m.SetCookie(w, sessionCookie, "", -1)
 	}
-	return err
+	return id, err
 }
 
 // EndOnly ends the session of the request's browser if it is this one, even one
-// that was idle for too long.
-func (m *Manager) EndOnly(w http.ResponseWriter, r *http.Request, sessionID string) error {
-	ended, err := m.end(r, sessionID)
-	if err != nil || !ended {
-		return err
+// that was idle for too long. It returns what End does.
+func (m *Manager) EndOnly(w http.ResponseWriter, r *http.Request, sessionID string) (id string, err error) {
+	id, err = m.end(r, sessionID)
+	if err != nil || id == "" {
+		return "", err
 	}
 	m.SetCookie(w, sessionCookie, "", -1)
-	return m.Abandon(w, r)
+	return id, m.Abandon(w, r)
 }
 
-func (m *Manager) end(r *http.Request, only string) (bool, error) {
+func (m *Manager) end(r *http.Request, only string) (string, error) {
 	return m.accounts.EndSession(r.Context(), m.Cookie(r, sessionCookie), only, account.Actor{Kind: "person"}, Device(r))
 }
 

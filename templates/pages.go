@@ -3,8 +3,10 @@ package templates
 import (
 	"cmp"
 	"html/template"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // SignIn is the sign-in page and, with Fixed, "Confirm it’s you". Its form
@@ -182,7 +184,45 @@ func FormAction(p Page) string {
 
 // SignedOut is the page after signing out.
 type SignedOut struct {
-	SignInURL string
+	SignInURL  string
+	Workspaces []Receipt // where the person was signed in, too
+}
+
+// A Receipt is what a workspace answered to the end of a session.
+type Receipt struct {
+	Workspace  string
+	State      string    // Confirmed, Waiting, NoAnswer or NotTold
+	At         time.Time // with Confirmed
+	AccessEnds time.Time // at the latest, confirmed or not
+}
+
+// The states of a Receipt.
+const (
+	Confirmed = "confirmed"
+	Waiting   = "waiting"   // no answer yet
+	NoAnswer  = "no_answer" // and none to come
+	NotTold   = "not_told"  // the workspace does not want to know
+)
+
+// Over reports whether the workspace's access has ended by now.
+func (r Receipt) Over() bool { return !time.Now().Before(r.AccessEnds) }
+
+// Waits reports whether a workspace has yet to answer.
+func (p SignedOut) Waits() bool {
+	return slices.ContainsFunc(p.Workspaces, func(r Receipt) bool { return r.State == Waiting })
+}
+
+// Text is the key of what is said of the workspaces.
+func (p SignedOut) Text() string {
+	switch {
+	case p.Waits():
+		return "signed_out.waiting"
+	case len(p.Workspaces) > 0 && !slices.ContainsFunc(p.Workspaces, func(r Receipt) bool { return r.State != Confirmed }):
+		return "signed_out.confirmed"
+	case len(p.Workspaces) > 0:
+		return "signed_out.workspaces"
+	}
+	return "signed_out.text"
 }
 
 func (p SignedOut) name() string         { return "signed-out" }

@@ -42,6 +42,9 @@ func everyPage() map[string]Page {
 		"sign out, with everything":     SignOut{Name: "1 2", Email: "3@4.5", Workspaces: []string{"6", "7"}, Fields: []Field{{"8", "9"}}, Action: "/10", StayURL: "/11", AnyOrigin: true},
 		"signed out":                    SignedOut{SignInURL: "/1"},
 		"going on by a form":            FormPost{Workspace: "1", Action: "https://2/3", Fields: []Field{{"4", "5"}}},
+		"signed out, confirmed":         SignedOut{SignInURL: "/1", Workspaces: []Receipt{{Workspace: "2", State: Confirmed, At: time.Now(), AccessEnds: time.Now().Add(time.Minute)}}},
+		"signed out, everything":        SignedOut{SignInURL: "/1", Workspaces: receipts()},
+		"signed out, no answer":         SignedOut{SignInURL: "/1", Workspaces: receipts()[2:]},
 		"demo home":                     DemoHome{Workspace: "1", SignInURL: "/2"},
 		"demo home, signed out":         DemoHome{Workspace: "1", SignInURL: "/2", SignedOut: true},
 		"demo claims": DemoClaims{Workspace: "1", Name: "2", Claims: []DemoClaim{{"iss", "3"}, {"4", "5"}}, Algorithm: "6",
@@ -63,6 +66,15 @@ func everyPage() map[string]Page {
 		}
 	}
 	return pages
+}
+
+// receipts are one in each state.
+func receipts() []Receipt {
+	soon, past := time.Now().Add(time.Minute), time.Now().Add(-time.Minute)
+	return []Receipt{
+		{Workspace: "2", State: Confirmed, At: time.Now(), AccessEnds: soon}, {Workspace: "3", State: Waiting, AccessEnds: soon},
+		{Workspace: "4", State: NoAnswer, AccessEnds: past}, {Workspace: "5", State: NotTold, AccessEnds: soon},
+	}
 }
 
 func render(t *testing.T, r Renderer, p Page) string {

@@ -105,12 +105,12 @@ func TestSES01_Cookies(t *testing.T) {
 				t.Errorf("%s: a cookie that caches keep", p.url)
 			}
 		}
-		for _, name := range []string{"session", "known", "request", "notice"} {
+		for _, name := range []string{"session", "known", "request", "notice", "farewell"} {
 			if seen["__Host-harmony-"+name] == 0 {
 				t.Errorf("no %s cookie among %v", name, seen)
 			}
 		}
-		if len(seen) != 4 {
+		if len(seen) != 5 {
 			t.Errorf("cookies %v", seen)
 		}
 	})

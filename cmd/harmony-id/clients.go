@@ -21,6 +21,7 @@ type clientResult struct {
 	ClientName             string          `json:"client_name" help:"name that people see"`
 	RedirectURIs           []string        `json:"redirect_uris" help:"where people may come back to"`
 	PostLogoutRedirectURIs []string        `json:"post_logout_redirect_uris" help:"where people may come back to after signing out"`
+	BackchannelLogoutURI   string          `json:"backchannel_logout_uri" help:"where it is told that a session ended; empty: nowhere"`
 	AuthMethod             string          `json:"token_endpoint_auth_method" help:"client_secret_basic, client_secret_post, private_key_jwt or none"`
 	JWKSURI                string          `json:"jwks_uri,omitempty" help:"where its public keys are, for private_key_jwt"`
 	JWKS                   json.RawMessage `json:"jwks,omitempty" help:"its public keys, for private_key_jwt"`
@@ -39,7 +40,8 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 	return clientResult{
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
-		AuthMethod: c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
+		BackchannelLogoutURI: c.BackchannelLogoutURI,
+		AuthMethod:           c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
 		CreatedAt: stamp(c.CreatedAt), OldSecretUntil: stamp(c.OldSecretUntil), DisabledAt: stamp(c.DisabledAt),
 	}
@@ -59,6 +61,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 	return writeFacts(p.stdout, [][2]string{
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
+		{"Told of sign-outs at", r.BackchannelLogoutURI},
 		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
 		{"Created", r.CreatedAt.String()}, {"Old secret until", r.OldSecretUntil.String()}, {"Disabled", r.DisabledAt.String()},
@@ -79,6 +82,7 @@ type clientCreate struct {
 	Name                  string   `required:"" placeholder:"NAME" help:"Name that people see on the sign-in page."`
 	RedirectURI           []string `name:"redirect-uri" sep:"none" placeholder:"URI" help:"Where people may come back to; compared letter by letter. Needed for sign-in; may be repeated."`
 	PostLogoutRedirectURI []string `name:"post-logout-redirect-uri" sep:"none" placeholder:"URI" help:"Where people may come back to after signing out. May be repeated."`
+	BackchannelLogoutURI  string   `name:"backchannel-logout-uri" placeholder:"URI" help:"Where it is told that a session ended (OpenID Connect Back-Channel Logout)."`
 	ID                    string   `placeholder:"ID" help:"client_id; made up if absent."`
 	SecretStdin           bool     `help:"Read the secret from standard input, one line, in place of making one."`
 	Public                bool     `help:"The workspace cannot keep a secret (browser, phone, desktop): --auth-method none."`
@@ -94,6 +98,7 @@ type clientCreate struct {
 
 	outputFlag
 	databaseSettings
+	outboundSettings
 }
 
 // Help shows an example.
@@ -152,8 +157,11 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 		}
 	}
 	return p.withClients(ctx, c.databaseSettings, useOrMake, func(clients *idp.Clients) error {
+		if c.AllowPrivateAddresses {
+			clients = clients.AllowPrivate()
+		}
 		made, shown, err := clients.Create(ctx, idp.Client{
-			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI,
+			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI, BackchannelLogoutURI: c.BackchannelLogoutURI,
 			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
 			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken, JWKS: jwks, JWKSURI: c.JWKSURI,
 		}, secret, operator().Name)
@@ -184,12 +192,12 @@ func (c clientList) Run(ctx context.Context, p *program) error {
 		for _, client := range all {
 			r := resultOfClient(client, "")
 			results = append(results, r)
-			rows = append(rows, []string{r.ClientID, r.ClientName, r.AuthMethod, r.IDTokenAlg, strings.Join(r.RedirectURIs, " "), r.CreatedAt.String()})
+			rows = append(rows, []string{r.ClientID, r.ClientName, r.AuthMethod, r.IDTokenAlg, strings.Join(r.RedirectURIs, " "), r.BackchannelLogoutURI, r.CreatedAt.String()})
 		}
 		if c.Output == "json" {
 			return writeJSON(p.stdout, results)
 		}
-		return writeTable(p.stdout, []string{"CLIENT_ID", "NAME", "AUTHENTICATES BY", "ID TOKENS", "REDIRECT URIS", "CREATED"}, rows)
+		return writeTable(p.stdout, []string{"CLIENT_ID", "NAME", "AUTHENTICATES BY", "ID TOKENS", "REDIRECT URIS", "TOLD OF SIGN-OUTS AT", "CREATED"}, rows)
 	})
 }
 

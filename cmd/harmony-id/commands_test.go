@@ -245,6 +245,16 @@ func TestClients(t *testing.T) {
 		}
 		sh.run("", "client", "rotate-secret", "globex", "--yes").want(exitRefused, "public")
 
+		const out = "https://10.0.0.7/out"
+		inside := sh.with("HARMONY_ID_ALLOW_PRIVATE_ADDRESSES=true").run("", "client", "create", "--name", "Inside", "--id", "inside", "--redirect-uri", "https://inside.example.com/cb",
+			"--backchannel-logout-uri", out, "-o", "json").want(0).object(clientResult{})
+		if inside["backchannel_logout_uri"] != out {
+			t.Errorf("told of sign-outs at %v", inside["backchannel_logout_uri"])
+		}
+		sh.run("", "client", "show", "inside").want(0, out)
+		sh.run("", "client", "list").want(0, out)
+		sh.run("", "client", "delete", "inside", "--yes").want(0)
+
 		own := strings.Repeat("s3cret-", 6)
 		brought := sh.run(own+"\n", "client", "create", "--name", "Initech", "--id", "initech", "--redirect-uri", "http://localhost:3000/cb", "--secret-stdin", "--auth-method", "client_secret_post", "-o", "json").
 			want(0).object(clientResult{})
@@ -323,6 +333,11 @@ func TestClientRefusals(t *testing.T) {
 		{"--redirect-uri /cb", exitRefused, "absolute"},
 		{strings.Repeat("--redirect-uri https://acme.example.com/cb ", 300), exitRefused, "more than"},
 		{"--redirect-uri https://a.example/cb --post-logout-redirect-uri http://a.example/", exitRefused, "post-logout-redirect-uri"},
+		{"--redirect-uri https://a.example/cb --backchannel-logout-uri http://a.example/out", exitRefused, "backchannel-logout-uri"},
+		{"--redirect-uri https://a.example/cb --backchannel-logout-uri https://a.example/out#x", exitRefused, "fragment"},
+		{"--redirect-uri https://a.example/cb --backchannel-logout-uri https://10.0.0.7/out", exitRefused, "allow-private-addresses"},
+		{"--redirect-uri https://a.example/cb --backchannel-logout-uri http://localhost:3000/out", exitRefused, "allow-private-addresses"},
+		{"--redirect-uri https://a.example/cb --backchannel-logout-uri https://169.254.169.254/ --allow-private-addresses", exitRefused, "link-local"},
 		{"", exitUsage, "--redirect-uri"},
 		{"--redirect-uri https://a.example/cb --public --auth-method client_secret_post", exitUsage, "do not fit together"},
 		{"--redirect-uri https://a.example/cb --public --secret-stdin", exitUsage, "has no secret"},

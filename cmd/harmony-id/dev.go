@@ -128,7 +128,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	// Registered first: the house reads its clients when it is built.
-	demos, err := demoWorkspaces(ctx, idp.NewClients(d), issuer, urls[1], urls[2])
+	demos, err := demoWorkspaces(ctx, idp.NewClients(d).AllowPrivate(), issuer, urls[1], urls[2])
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	}
 	defer func() { err = errors.Join(err, google.db.Close()) }()
 	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, rotationSettings{}),
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, rotationSettings{}, outboundSettings{}),
 		links: c.links(), places: places, mail: mail.Config{From: devFrom}, sender: mailbox, google: &google.config, log: log,
 	})
 	if err != nil {

@@ -45,6 +45,7 @@ type house struct {
 	accounts *account.Store
 	clients  *idp.Clients
 	mail     *mail.Worker                // tells people what happened; its Run is the caller's to start
+	teller   *idp.Teller                 // tells workspaces that sessions ended; so is its Run
 	clean    func(context.Context) error // house-keeping, every minute or so
 }
 
@@ -112,6 +113,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		accounts: accounts,
 		clients:  idp.NewClients(d),
 		mail:     worker,
+		teller:   provider.NewTeller(accounts.Ended(), cfg.log),
 		clean: func(ctx context.Context) error {
 			return errors.Join(accounts.Clean(ctx), provider.Clean(ctx), provider.RotateKeys(ctx))
 		},

@@ -34,6 +34,7 @@ type serveCommand struct {
 	sessionSettings
 	tokenSettings
 	rotationSettings
+	outboundSettings
 	passwordSettings
 	mailSettings
 	googleSettings
@@ -136,7 +137,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, c.rotationSettings),
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, c.rotationSettings, c.outboundSettings),
 		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
 	})
 	if err != nil {
@@ -200,8 +201,8 @@ type site struct {
 }
 
 // serveUntil serves until ctx ends or a server fails, then stops accepting and
-// waits up to patience for what still runs. Meanwhile the house is kept and its
-// mails are sent.
+// waits up to patience for what still runs. Meanwhile the house is kept, its mails
+// are sent and its workspaces told of sessions that end.
 func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, h *house, sites ...site) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -219,6 +220,7 @@ func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, h
 	}
 	all.Go(func() { keepHouse(ctx, log, h.clean) })
 	all.Go(func() { h.mail.Run(ctx) })
+	all.Go(func() { h.teller.Run(ctx) })
 	<-ctx.Done()
 	began := time.Now()
 	log.Info("stopping", "up_to", patience.String())

@@ -58,6 +58,12 @@ type tokenSettings struct {
 	RefreshGrace   time.Duration `setting:"" default:"30s" placeholder:"TIME" help:"For so long a public client that refreshes twice gets the same new refresh token again."`
 }
 
+// outboundSettings say where the provider may go when a workspace's registration
+// names an address.
+type outboundSettings struct {
+	AllowPrivateAddresses bool `setting:"" placeholder:"BOOL" help:"Let addresses that workspaces are registered with, such as --backchannel-logout-uri, be on this machine or a private network. An issuer on localhost always may."`
+}
+
 // passwordSettings bound new passwords and the cost of checking them.
 type passwordSettings struct {
 	PasswordMinLength int      `setting:"" default:"12" placeholder:"N" help:"Least number of characters of a new password; 8 at least."`
@@ -269,12 +275,12 @@ func accountConfig(s sessionSettings, p passwordSettings) account.Config {
 }
 
 // idpConfig is what idp keeps to.
-func idpConfig(issuer *url.URL, s tokenSettings, r rotationSettings) idp.Config {
+func idpConfig(issuer *url.URL, s tokenSettings, r rotationSettings, o outboundSettings) idp.Config {
 	return idp.Config{
 		Issuer: issuer.String(), AccessTokenTTL: s.AccessTokenTTL,
 		RefreshIdle: s.RefreshIdle, RefreshMax: s.RefreshMax, RefreshGrace: s.RefreshGrace,
 		Rotation:     r.rotation(),
-		AllowPrivate: loopback(issuer.Hostname()),
+		AllowPrivate: o.AllowPrivateAddresses || loopback(issuer.Hostname()),
 	}
 }
 

@@ -189,10 +189,22 @@ func TestStatements(t *testing.T) {
 			costs("the question", func() { p = b.get("/end_session") }, "SELECT sessions", "SELECT grants")
 			costs("sign-out by hint", func() { b.once(http.MethodGet, leave("id_token_hint", k.IDToken), nil, nil) },
 				"SELECT sessions", "UPDATE sessions", "INSERT events")
-			costs("the farewell", func() { b.get("/logout") })
+			costs("the farewell", func() { b.get("/logout") }, "SELECT grants") // what the workspaces answered
+			costs("a stranger's", func() { w.newBrowser().get("/logout") })
+			costs("telling nobody", func() { must(w.house.teller.Deliver(t.Context()))(t) })
 			b.signIn(adaEmail, adaPassword)
 			costs("sign-out by button", func() { b.once(http.MethodPost, "/logout", url.Values{}, nil) },
 				"UPDATE sessions", "INSERT events")
+
+			// Workspaces that want to know when sessions end.
+			told := w.listens("told")
+			w.forget()
+			b.connect(told, adaEmail, adaPassword)
+			tell := func() { must(w.house.teller.Deliver(t.Context()))(t) }
+			costs("looking whom to tell", tell, "SELECT sessions")
+			costs("sign-out that is told", func() { b.once(http.MethodPost, "/logout", url.Values{}, nil) },
+				"UPDATE sessions", "INSERT events")
+			costs("telling", tell, "SELECT sessions", "UPDATE grants", "UPDATE grants", "UPDATE grants", "SELECT sessions")
 		})
 	})
 }

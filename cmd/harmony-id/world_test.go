@@ -60,6 +60,7 @@ type world struct {
 	legacy  rp // confidential, client_secret_post, RS256, no PKCE needed
 	replica []*house
 	post    postbox
+	outside outside // where the workspaces' servers are
 }
 
 // A postbox is the mail server of a world. It takes every message, until it is
@@ -341,7 +342,8 @@ func (w *world) newReplica(edits ...func(*houseConfig)) *house {
 		issuer:  u,
 		account: account.Config{SessionIdle: 72 * time.Hour, SessionMax: 30 * 24 * time.Hour},
 		idp: idp.Config{
-			Issuer: issuer, AccessTokenTTL: 5 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshMax: 30 * 24 * time.Hour, RefreshGrace: 30 * time.Second,
+			Outbound: &w.outside,
+			Issuer:   issuer, AccessTokenTTL: 5 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshMax: 30 * 24 * time.Hour, RefreshGrace: 30 * time.Second,
 		},
 		mail: mail.Config{From: "Harmony <no-reply@id.test>"}, sender: &w.post,
 		log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
