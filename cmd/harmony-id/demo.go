@@ -45,6 +45,8 @@ type workspace struct {
 	provider *oidc.Provider
 	began    map[string]demoSignIn  // by state
 	sessions map[string]demoSession // by cookie
+	ended    map[string]time.Time   // the cookies of those that the provider ended
+	told     map[string]time.Time   // the logout tokens that came, by jti
 }
 
 // A demoSignIn is a sign-in that was begun and has not come back.
@@ -55,7 +57,7 @@ type demoSignIn struct {
 
 // A demoSession is somebody who is signed in at the workspace.
 type demoSession struct {
-	sub      string
+	sub, sid string
 	token    *oauth2.Token
 	idToken  string
 	userinfo json.RawMessage
@@ -73,11 +75,11 @@ func newWorkspace(name, id, secret string, at, issuer *url.URL) *workspace {
 	return &workspace{
 		name: name, url: at, issuer: issuer, id: id, secret: secret,
 		client: &http.Client{Timeout: 15 * time.Second},
-		began:  map[string]demoSignIn{}, sessions: map[string]demoSession{},
+		began:  map[string]demoSignIn{}, sessions: map[string]demoSession{}, ended: map[string]time.Time{}, told: map[string]time.Time{},
 	}
 }
 
-const callbackPath, signedOutPath = "/callback", "/signed-out"
+const callbackPath, signedOutPath, backchannelPath = "/callback", "/signed-out", "/backchannel-logout"
 
 // registration is how the provider knows the workspace.
 func (w *workspace) registration() idp.Client {
@@ -85,6 +87,7 @@ func (w *workspace) registration() idp.Client {
 		ID: w.id, Name: w.name, AuthMethod: idp.AuthBasic, RequirePKCE: true,
 		RedirectURIs:           []string{w.url.JoinPath(callbackPath).String()},
 		PostLogoutRedirectURIs: []string{w.url.JoinPath(signedOutPath).String()},
+		BackchannelLogoutURI:   w.url.JoinPath(backchannelPath).String(),
 	}
 	if w.secret == "" {
 		c.AuthMethod = idp.AuthNone
@@ -116,7 +119,8 @@ func (w *workspace) register(ctx context.Context, clients *idp.Clients) error {
 	case errors.Is(err, idp.ErrNotFound):
 	case err != nil:
 		return err
-	case slices.Equal(have.RedirectURIs, want.RedirectURIs) && slices.Equal(have.PostLogoutRedirectURIs, want.PostLogoutRedirectURIs) && have.AuthMethod == want.AuthMethod:
+	case slices.Equal(have.RedirectURIs, want.RedirectURIs) && slices.Equal(have.PostLogoutRedirectURIs, want.PostLogoutRedirectURIs) &&
+		have.BackchannelLogoutURI == want.BackchannelLogoutURI && have.AuthMethod == want.AuthMethod:
 		if w.secret != "" {
 			_, err = clients.RotateSecret(ctx, w.id, w.secret, 0, by)
 		}
@@ -139,10 +143,12 @@ func (w *workspace) handler(log *slog.Logger) http.Handler {
 	r.Handle("/refresh", web.HandlerFunc(w.refresh)).Methods("POST")
 	r.Handle("/sign-out", web.HandlerFunc(w.signOut)).Methods("POST")
 	r.Handle(signedOutPath, web.HandlerFunc(w.signedOut)).Methods("GET", "HEAD")
+	r.Handle(backchannelPath, web.HandlerFunc(w.backchannelLogout)).Methods("POST")
 	r.PathPrefix("/static/").Handler(web.Static())
 	r.NotFoundHandler = web.NotFound
 	r.MethodNotAllowedHandler = web.MethodNotAllowed
-	return web.Wrap(web.Config{Issuer: w.url, Log: log.With("workspace", w.id), Home: "/"}, r)
+	told := func(r *http.Request) bool { return r.URL.Path == backchannelPath } // by the provider, which is no browser
+	return web.Wrap(web.Config{Issuer: w.url, Log: log.With("workspace", w.id), Home: "/", CrossOriginAllowed: told}, r)
 }
 
 // config is the client library's. The provider is asked for its endpoints when
@@ -213,7 +219,10 @@ func keep[V any](m map[string]V, key string, v V, age func(V) time.Duration, lif
 func (w *workspace) home(rw http.ResponseWriter, r *http.Request) error {
 	s, ok := w.session(r)
 	if !ok {
-		return web.Show(rw, r, http.StatusOK, w.homePage(false))
+		w.mu.Lock()
+		_, signedOut := w.ended[cookie(r, w.sessionCookie())]
+		w.mu.Unlock()
+		return web.Show(rw, r, http.StatusOK, w.homePage(signedOut))
 	}
 	page, err := w.claimsPage(s)
 	if err != nil {
@@ -314,6 +323,13 @@ func (w *workspace) received(ctx context.Context, token *oauth2.Token, nonce str
 		return demoSession{}, errors.New("userinfo is about somebody else than the ID token")
 	}
 	s := demoSession{sub: verified.Subject, token: token, idToken: raw, at: time.Now()}
+	var more struct {
+		Session string `json:"sid"`
+	}
+	if err := verified.Claims(&more); err != nil {
+		return demoSession{}, err
+	}
+	s.sid = more.Session
 	return s, info.Claims(&s.userinfo)
 }
 
@@ -386,6 +402,79 @@ func (w *workspace) signOut(rw http.ResponseWriter, r *http.Request) error {
 	end.RawQuery = q.Encode()
 	http.Redirect(rw, r, end.String(), http.StatusSeeOther)
 	return nil
+}
+
+// backchannelLogout is where the provider says that a session ended, whoever ended
+// it and wherever (OpenID Connect Back-Channel Logout): the sessions that it led to
+// end here, too.
+func (w *workspace) backchannelLogout(rw http.ResponseWriter, r *http.Request) error {
+	sub, sid, err := w.loggedOut(r.Context(), r.PostForm.Get("logout_token"))
+	if err != nil {
+		web.Log(r.Context()).Warn("a logout token was refused", "workspace", w.id, "error", err)
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(http.StatusBadRequest)
+		return json.NewEncoder(rw).Encode(map[string]string{"error": "invalid_request", "error_description": err.Error()})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, s := range w.sessions {
+		if s.sub == sub && s.sid == sid {
+			delete(w.sessions, key)
+			keep(w.ended, key, time.Now(), time.Since, demoSessionLife)
+		}
+	}
+	rw.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// logoutSkew is how old a logout token may be.
+const logoutSkew = 5 * time.Minute
+
+// loggedOut checks a logout token. What it checks, in this order (2.6): signature,
+// issuer, audience and life, as of an ID token; that it is none (typ, events, no
+// nonce); that it is new (iat, jti).
+func (w *workspace) loggedOut(ctx context.Context, raw string) (sub, sid string, err error) {
+	ctx, _, provider, err := w.config(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	verified, err := provider.Verifier(&oidc.Config{ClientID: w.id}).Verify(ctx, raw)
+	if err != nil {
+		return "", "", err
+	}
+	var c struct {
+		Session string                     `json:"sid"`
+		ID      string                     `json:"jti"`
+		Nonce   *string                    `json:"nonce"`
+		Events  map[string]json.RawMessage `json:"events"`
+	}
+	var head struct {
+		Type string `json:"typ"`
+	}
+	header, _, err := parts(raw)
+	if err = errors.Join(err, json.Unmarshal(header, &head), verified.Claims(&c)); err != nil {
+		return "", "", err
+	}
+	event, ok := c.Events["http://schemas.openid.net/event/backchannel-logout"]
+	switch {
+	case head.Type != "logout+jwt":
+		return "", "", errors.New("it is not a logout token by its type")
+	case !ok || !bytes.HasPrefix(event, []byte("{")):
+		return "", "", errors.New("it is not about a logout (events)")
+	case c.Nonce != nil:
+		return "", "", errors.New("it has a nonce, as only ID tokens have")
+	case verified.Subject == "" || c.Session == "":
+		return "", "", errors.New("it does not say whose session ended (sub, sid)")
+	case time.Since(verified.IssuedAt).Abs() > logoutSkew:
+		return "", "", errors.New("it is not of the last minutes (iat)")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, again := w.told[c.ID]; again || c.ID == "" {
+		return "", "", errors.New("it came before (jti)")
+	}
+	keep(w.told, c.ID, time.Now(), time.Since, 2*logoutSkew)
+	return verified.Subject, c.Session, nil
 }
 
 // signedOut is where the provider leads back to.
