@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ type Config struct {
 	// AllowPrivate lets addresses that registrations name be on loopback or a private
 	// network: for a provider that is itself on this machine.
 	AllowPrivate bool
+	// Roots are the certificate authorities that are trusted there, nil for the
+	// system's.
+	Roots *x509.CertPool
 	// Outbound reaches these addresses. Nil: the network, with outboundClient's guards.
 	Outbound http.RoundTripper
 }
@@ -90,7 +94,7 @@ func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*S
 		access:   ring.Box("access token"),
 		sessions: sessions,
 		state:    newState(d, ring),
-		outbound: outboundClient(cfg.AllowPrivate),
+		outbound: outboundClient(cfg.AllowPrivate, cfg.Roots),
 		farewell: ring.Box("farewell"),
 	}
 	if cfg.Outbound != nil {

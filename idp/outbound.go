@@ -1,6 +1,8 @@
 package idp
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -19,8 +21,9 @@ const outboundTimeout = 5 * time.Second
 // names. It follows no redirect, uses no proxy, and connects to public addresses
 // alone, whatever their name resolves to (ASVS 1.3.6): no registration makes the
 // provider a door into the network that it stands in. allowPrivate opens loopback
-// and private networks, for a provider that is itself on this machine.
-func outboundClient(allowPrivate bool) *http.Client {
+// and private networks, for a provider that is itself on this machine. roots are the
+// certificate authorities that are trusted, nil for the system's.
+func outboundClient(allowPrivate bool, roots *x509.CertPool) *http.Client {
 	dialer := &net.Dialer{
 		Timeout: outboundTimeout,
 		Control: func(_, address string, _ syscall.RawConn) error { // sees what the name was resolved to
@@ -40,6 +43,7 @@ func outboundClient(allowPrivate bool) *http.Client {
 		Transport: &http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    outboundTimeout,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 			MaxResponseHeaderBytes: 16 << 10,
 			MaxIdleConnsPerHost:    2,
 			MaxIdleConns:           100,

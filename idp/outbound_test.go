@@ -37,14 +37,14 @@ func TestOutboundClient(t *testing.T) {
 	defer here.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(here.URL, "http://"), ":")
 	for _, at := range []string{here.URL, "http://localhost:" + port, "http://[::ffff:127.0.0.1]:" + port} {
-		if res, err := outboundClient(false).Get(at); err == nil {
+		if res, err := outboundClient(false, nil).Get(at); err == nil {
 			res.Body.Close()
 			t.Errorf("%s was reached", at)
 		} else if !strings.Contains(err.Error(), "not a public address") {
 			t.Errorf("%s: %v", at, err)
 		}
 	}
-	res, err := outboundClient(true).Get(here.URL)
+	res, err := outboundClient(true, nil).Get(here.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ var demanded = struct {
 	plans    string
 	accepted map[string]string // what a module other than PASS has to say
 }{
-	plans: "basic,config,formpost,rp-logout,beyond",
+	plans: "basic,config,formpost,rp-logout,backchannel,beyond",
 	accepted: map[string]string{
 		"oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported": `lacks none`,
 		"oidcc-ensure-request-object-with-redirect-uri":                                `lacks none`,
@@ -90,7 +90,7 @@ func TestConformance(t *testing.T) {
 		address := "127.0.0.1:" + freePort()
 		_, port, _ := net.SplitHostPort(address)
 		site := "https://127.0.0.1:" + freePort() // another site than localhost, so that SameSite counts
-		sh = sh.with("HARMONY_ID_ISSUER=https://localhost:"+port, "HARMONY_ID_HTTP_ADDR="+address, "HARMONY_ID_TLS_CERT_FILE="+cert, "HARMONY_ID_TLS_KEY_FILE="+key)
+		sh = sh.with("HARMONY_ID_ISSUER=https://localhost:"+port, "HARMONY_ID_HTTP_ADDR="+address, "HARMONY_ID_TLS_CERT_FILE="+cert, "HARMONY_ID_TLS_KEY_FILE="+key, "HARMONY_ID_OUTBOUND_CA_FILE="+ca)
 
 		claims := filepath.Join(dir, "claims.json")
 		write(t, claims, everyClaim)
@@ -102,7 +102,7 @@ func TestConformance(t *testing.T) {
 		register := func(id, method string) credentials {
 			var p party
 			made := sh.run("", "client", "create", "--id", id, "--name", id, "--auth-method", method, "--require-pkce=false", "-o", "json",
-				"--redirect-uri", site+"/callback", "--post-logout-redirect-uri", site+"/post_logout_redirect").want(0)
+				"--redirect-uri", site+"/callback", "--post-logout-redirect-uri", site+"/post_logout_redirect", "--backchannel-logout-uri", site+"/backchannel_logout", "--allow-private-addresses").want(0)
 			if err := json.Unmarshal([]byte(made.stdout), &p); err != nil {
 				t.Fatal(err)
 			}

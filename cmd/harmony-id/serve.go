@@ -35,6 +35,7 @@ type serveCommand struct {
 	tokenSettings
 	rotationSettings
 	outboundSettings
+	OutboundCAFile string `name:"outbound-ca-file" setting:"" placeholder:"FILE" help:"Further certificate authorities (PEM) that workspaces' servers may have their certificates from, besides the system's."`
 	passwordSettings
 	mailSettings
 	googleSettings
@@ -136,8 +137,12 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	protocol := idpConfig(issuer, c.tokenSettings, c.rotationSettings, c.outboundSettings)
+	if protocol.Roots, err = roots(c.OutboundCAFile); err != nil {
+		return usagef("%w", err)
+	}
 	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: idpConfig(issuer, c.tokenSettings, c.rotationSettings, c.outboundSettings),
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: protocol,
 		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -62,6 +63,26 @@ type tokenSettings struct {
 // names an address.
 type outboundSettings struct {
 	AllowPrivateAddresses bool `setting:"" placeholder:"BOOL" help:"Let addresses that workspaces are registered with, such as --backchannel-logout-uri, be on this machine or a private network. An issuer on localhost always may."`
+}
+
+// roots are the system's certificate authorities and those of a file; nil without a
+// file.
+func roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("outbound-ca-file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("outbound-ca-file: %s has no certificate (PEM)", file)
+	}
+	return pool, nil
 }
 
 // passwordSettings bound new passwords and the cost of checking them.
