@@ -157,7 +157,7 @@ const operatorActAge = 400 * 24 * time.Hour
 var activityKinds = []string{
 	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventConfirmFailed, EventCodesPaused, EventPasswordSet, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, EventRefreshReused, "user_created", "user_disabled", "user_enabled",
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, EventRefreshReused, "user_created", "user_disabled", "user_enabled", "consent_given", "consent_withdrawn",
 }
 
 // Activity returns up to most events of a person, the newest first, from before

@@ -95,7 +95,7 @@ func (t *tab) close() { t.cancel() }
 
 // look reads the page that the tab shows.
 func (t *tab) look(ctx context.Context) (at *url.URL, body string, err error) {
-	seen, err := chromedp.Run(ctx, chromedp.Evaluate[[2]string]("[location.href, document.documentElement.outerHTML]"))
+	seen, err := chromedp.Run(ctx, chromedp.Evaluate[[2]string]("[location.href, document.documentElement ? document.documentElement.outerHTML : \"\"]"))
 	if err != nil {
 		return nil, "", err
 	}

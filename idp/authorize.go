@@ -63,6 +63,9 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 	if err != nil {
 		return err
 	}
+	if err := s.consented(r.Context(), req, in); err != nil {
+		return err
+	}
 	next := req.needs(in)
 	switch next {
 	case stepNone:
@@ -71,6 +74,8 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 		return s.answerError(w, r, req, errLoginRequired)
 	case stepRefuseMore:
 		return s.answerError(w, r, req, errInteraction)
+	case stepRefuseConsent:
+		return s.answerError(w, r, req, errConsent)
 	}
 	if req.ID == "" {
 		if err := s.await(w, r, req); err != nil {
@@ -84,6 +89,8 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 		return redirect(w, pathConfirm+"?"+q.Encode())
 	case stepSetUp:
 		return redirect(w, pathSetUp+"?"+q.Encode())
+	case stepConsent:
+		return redirect(w, pathConsent+"?"+url.Values{"id": {req.ID}}.Encode())
 	}
 	return redirect(w, pathLogin+"?"+q.Encode())
 }

@@ -37,7 +37,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"revocation_endpoint_auth_signing_alg_values_supported":    assertionAlgs,
 		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgs,
 		"code_challenge_methods_supported":                         []string{"S256"},
-		"prompt_values_supported":                                  []string{"none", "login", "select_account"},
+		"prompt_values_supported":                                  []string{"none", "login", "consent", "select_account"},
 		"acr_values_supported":                                     []string{account.ACR1FA, account.ACR2FA},
 		"ui_locales_supported":                                     []string{"en"},
 		"claims_parameter_supported":                               true,

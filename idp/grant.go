@@ -61,15 +61,28 @@ func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (co
 		requestID = &r.ID
 	}
 	now := db.Micros(time.Now())
-	n, err := s.db.Exec(ctx, `
+	const insert = `
 		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at)
 		SELECT $1, s.id, s.user_id, c.id, $2, $3, $11, $4, $5, $6,
 			s.auth_time, s.amr, s.acr, $7, $8
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = $9
-		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND `+account.SessionHolds+` AND c.disabled_at IS NULL
-			AND (c.require_2fa = 0 OR s.acr = '`+account.ACR2FA+`')
-		ON CONFLICT (request_id) DO NOTHING`,
-		id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID, r.Claims.text())
+		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND ` + account.SessionHolds + ` AND c.disabled_at IS NULL
+			AND (c.require_2fa = 0 OR s.acr = '` + account.ACR2FA + `')
+			AND (c.third_party = 0 OR EXISTS (SELECT 1 FROM consents k WHERE k.user_id = s.user_id AND k.client_id = c.id AND k.scope = $12))
+		ON CONFLICT (request_id) DO NOTHING`
+	args := []any{id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID, r.Claims.text(), r.consent.scope}
+	var n int64
+	if r.client.ThirdParty { // no consent is withdrawn meanwhile
+		err = s.db.Tx(ctx, func(tx *db.Tx) error {
+			if err := tx.Lock(ctx, "users", in.UserID); err != nil {
+				return err
+			}
+			n, err = tx.Exec(ctx, insert, args...)
+			return err
+		})
+	} else {
+		n, err = s.db.Exec(ctx, insert, args...)
+	}
 	if err != nil {
 		return "", fmt.Errorf("granting: %w", err)
 	}

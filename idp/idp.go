@@ -122,6 +122,7 @@ const (
 	pathJWKS       = "/jwks"
 	pathAuthorize  = "/authorize"
 	pathResume     = "/authorize/resume"
+	pathConsent    = "/authorize/consent"
 	pathToken      = "/oauth/token"
 	pathRevoke     = "/oauth/revoke"
 	pathIntrospect = "/oauth/introspect"
@@ -143,6 +144,8 @@ func (s *Server) Routes(r *mux.Router) {
 	r.Handle(pathJWKS, document(s.jwks)).Methods("GET", "HEAD", "OPTIONS")
 	r.Handle(pathAuthorize, web.HandlerFunc(s.authorize)).Methods("GET", "POST")
 	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET")
+	r.Handle(pathConsent, web.HandlerFunc(s.consentPage)).Methods("GET")
+	r.Handle(pathConsent, web.HandlerFunc(s.decide)).Methods("POST")
 	r.Handle(pathToken, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathRevoke, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathIntrospect, wire).Methods("POST")

@@ -36,6 +36,7 @@ type request struct {
 	MaxAge      *int64 `json:"max_age,omitempty"`        // seconds
 	LoginHint   string `json:"login_hint,omitempty"`     // an address, for the form
 	HintSub     string `json:"hint_sub,omitempty"`       // whom id_token_hint names
+	AskAgain    bool   `json:"ask_again,omitempty"`      // prompt has consent
 	Second      bool   `json:"second,omitempty"`         // acr_values or claims ask for a second factor
 	Essential   bool   `json:"essential,omitempty"`      // and demand it
 
@@ -43,18 +44,21 @@ type request struct {
 
 	CreatedAt time.Time `json:"-"`
 	client    *Client
+	consent   consent // of the person who is signed in, with a client that needs one
 }
 
 // A step is what an authorization request still needs.
 type step int
 
 const (
-	stepNone       step = iota // nothing: it can be answered
-	stepLogin                  // a person who signs in, perhaps again
-	stepVerify                 // the second factor that the person has
-	stepSetUp                  // a second factor, which the person is to set up first
-	stepRefuse                 // a sign-in, which it forbids to ask for (prompt=none): login_required
-	stepRefuseMore             // more than a sign-in, which it forbids to ask for: interaction_required
+	stepNone          step = iota // nothing: it can be answered
+	stepLogin                     // a person who signs in, perhaps again
+	stepVerify                    // the second factor that the person has
+	stepSetUp                     // a second factor, which the person is to set up first
+	stepConsent                   // a person who allows it
+	stepRefuse                    // a sign-in, which it forbids to ask for (prompt=none): login_required
+	stepRefuseMore                // more than a sign-in, which it forbids to ask for: interaction_required
+	stepRefuseConsent             // a consent, which it forbids to ask for: consent_required
 )
 
 // needs is the one place that decides what a request still needs, given the
@@ -64,7 +68,10 @@ func (r *request) needs(in *account.Session) step {
 	if s := r.needsLogin(in); s != stepNone {
 		return s
 	}
-	return r.needsSecond(in)
+	if s := r.needsSecond(in); s != stepNone {
+		return s
+	}
+	return r.needsConsent()
 }
 
 // needsSecond decides about the second factor of a person who is signed in. What
@@ -137,6 +144,7 @@ func (e *oauthError) Error() string { return e.code + ": " + e.description }
 var (
 	errLoginRequired = &oauthError{"login_required", "the person has to sign in"}
 	errInteraction   = &oauthError{"interaction_required", "the person has to prove a second factor"}
+	errConsent       = &oauthError{"consent_required", "the person has to allow it"}
 	errServer        = &oauthError{"server_error", "something went wrong here, try again"}
 )
 
@@ -242,6 +250,7 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	case slices.Contains(prompts, "select_account"):
 		r.Prompt = "select_account"
 	}
+	r.AskAgain = slices.Contains(prompts, "consent")
 	if v := q.Get("max_age"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 31)
 		if err != nil {

@@ -40,6 +40,10 @@ type Handler struct {
 	// Workspaces are the names of the workspaces that each session of a person
 	// led to, by the session's id.
 	Workspaces func(ctx context.Context, userID string) (map[string][]string, error)
+	// Allowed are the third-party workspaces that a person allowed something; nil
+	// where there are none. Withdraw takes that back from one of them.
+	Allowed  func(ctx context.Context, userID string) ([]templates.AllowedApp, error)
+	Withdraw func(ctx context.Context, userID, clientID string, d account.Device) (bool, error)
 	// Requiring2FA are the names of the workspaces of a person that demand
 	// two-factor authentication.
 	Requiring2FA func(ctx context.Context, userID string) ([]string, error)
@@ -63,6 +67,7 @@ const (
 	pathSessions  = "/preferences/sessions"
 	pathEnd       = "/preferences/sessions/end"
 	pathEndOthers = "/preferences/sessions/end-others"
+	pathWithdraw  = "/preferences/sessions/withdraw"
 	pathActivity  = "/preferences/activity"
 	pathNotMe     = "/preferences/not-me"
 	pathConfirm   = "/login/confirm" // login's; the seam between the two is this URL
@@ -98,6 +103,8 @@ func (h *Handler) Routes(r *mux.Router) {
 	take(pathEnd, h.end)
 	show(pathEndOthers, h.askEndOthers)
 	take(pathEndOthers, h.endOthers)
+	take(pathWithdraw, h.withdraw)
+	show(pathWithdraw, h.toSessions)
 	show(pathActivity, h.activity)
 	show(pathNotMe, h.notMe)
 	take(pathNotMe, h.secure)
@@ -120,6 +127,10 @@ func (h *Handler) toTab(w http.ResponseWriter, r *http.Request, _ *account.Sessi
 
 func (h *Handler) toSetUp(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
 	return seeOther(w, r, pathSetUp)
+}
+
+func (h *Handler) toSessions(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
+	return seeOther(w, r, pathSessions)
 }
 
 func (h *Handler) toCodes(w http.ResponseWriter, r *http.Request, _ *account.Session) error {

@@ -42,7 +42,21 @@ func (h *Handler) sessionsPage(r *http.Request, in *account.Session) (templates.
 		})
 	}
 	p.More = max(0, all-len(list))
-	return p, nil
+	p.Allowed, err = h.Allowed(r.Context(), in.UserID)
+	return p, err
+}
+
+// withdraw takes back what the person allowed a third-party workspace. It only ever
+// ends access, so no fresh proof is asked for.
+func (h *Handler) withdraw(w http.ResponseWriter, r *http.Request, in *account.Session) error {
+	done, err := h.Withdraw(r.Context(), in.UserID, r.PostForm.Get("client"), session.Device(r))
+	if err != nil {
+		return err
+	}
+	if done {
+		h.Sessions.Notice(w, "consent_withdrawn", "")
+	}
+	return seeOther(w, r, pathSessions)
 }
 
 // sessions is the Sessions tab.

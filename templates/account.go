@@ -388,6 +388,26 @@ type Sessions struct {
 	Access int          // minutes until access at workspaces ends at the latest
 	Ask    *SessionRow  // asks whether to sign out this one (after a proof was asked for)
 	AskAll bool         // asks whether to sign out all others
+
+	Allowed []AllowedApp // third-party workspaces that the person allowed something
+}
+
+// An AllowedApp is a third-party workspace that a person allowed something. Its form
+// posts client to /preferences/sessions/withdraw.
+type AllowedApp struct {
+	ClientID, Name string
+	Scopes         []string
+	GivenAt        time.Time
+}
+
+// ScopeNames are scopes in words, in one line.
+func (v *view) ScopeNames(scopes []string) (string, error) {
+	all, err := v.Allowed(scopes)
+	var names []string
+	for _, a := range all {
+		names = append(names, a.Title)
+	}
+	return strings.Join(names, dot), err
 }
 
 func (p Sessions) name() string { return "sessions" }

@@ -152,6 +152,53 @@ func (p SignOut) title(v *view) string { return v.Text["sign_out.title"] }
 // Initials stand for the person.
 func (p SignOut) Initials() string { return initials(p.Name, p.Email) }
 
+// Consent asks whether a third-party workspace may have what it asks for. Its form
+// posts id and decision (allow or deny) to Action.
+type Consent struct {
+	Workspace   string // its display name
+	Host        string // where the browser will go; "" for an app on this device
+	Name, Email string // who is signed in
+	Scopes      []string
+	Action, ID  string
+}
+
+func (p Consent) name() string { return "consent" }
+func (p Consent) failed() bool { return false }
+func (p Consent) leaves() bool { return true }
+func (p Consent) title(v *view) string {
+	s, err := v.T("consent.title", "workspace", p.Workspace)
+	if err != nil {
+		return p.Workspace
+	}
+	return s
+}
+
+// Initials stand for the person.
+func (p Consent) Initials() string { return initials(p.Name, p.Email) }
+
+// An allowance is a scope in words.
+type allowance struct{ Icon, Title, Text string }
+
+// scopeIcons are the icons of the scopes that have words.
+var scopeIcons = map[string]string{"openid": "check", "profile": "sliders", "email": "mail", "phone": "phone", "address": "house", "offline_access": "key"}
+
+// Allowed are scopes in words; one that has none is named.
+func (v *view) Allowed(scopes []string) ([]allowance, error) {
+	var out []allowance
+	for _, scope := range scopes {
+		if icon := scopeIcons[scope]; icon != "" {
+			out = append(out, allowance{icon, v.Text["consent.scope."+scope], v.Text["consent.scope."+scope+".text"]})
+			continue
+		}
+		title, err := v.T("consent.scope.other", "scope", scope)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, allowance{"info", title, v.Text["consent.scope.other.text"]})
+	}
+	return out, nil
+}
+
 // FormPost has the browser post Fields to a workspace, by itself or at a press.
 type FormPost struct {
 	Workspace string // its display name

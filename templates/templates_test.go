@@ -41,6 +41,8 @@ func everyPage() map[string]Page {
 		"sign out":                      SignOut{Action: "/1"},
 		"sign out, with everything":     SignOut{Name: "1 2", Email: "3@4.5", Workspaces: []string{"6", "7"}, Fields: []Field{{"8", "9"}}, Action: "/10", StayURL: "/11", AnyOrigin: true},
 		"signed out":                    SignedOut{SignInURL: "/1"},
+		"consent":                       Consent{Workspace: "1", Host: "2", Name: "6 7", Email: "3@4.5", Scopes: []string{"openid", "profile", "email", "phone", "address", "offline_access", "8.9"}, Action: "/10", ID: "11"},
+		"consent, for an app":           Consent{Workspace: "1", Email: "3@4.5", Scopes: []string{"openid"}, Action: "/10", ID: "11"},
 		"going on by a form":            FormPost{Workspace: "1", Action: "https://2/3", Fields: []Field{{"4", "5"}}},
 		"signed out, confirmed":         SignedOut{SignInURL: "/1", Workspaces: []Receipt{{Workspace: "2", State: Confirmed, At: time.Now(), AccessEnds: time.Now().Add(time.Minute)}}},
 		"signed out, everything":        SignedOut{SignInURL: "/1", Workspaces: receipts()},
@@ -396,6 +398,7 @@ func TestFormsLeave(t *testing.T) {
 		{SignOut{AnyOrigin: true}, true},
 		{SignedOut{}, false},
 		{FormPost{}, true},
+		{Consent{}, true},
 		{Message{}, false},
 		{Security{}, false},
 		{Verify{}, false},
@@ -471,7 +474,7 @@ func TestCatalogue(t *testing.T) {
 	// Named in part by the code, or by handlers for a Message.
 	computed := regexp.MustCompile(`^(claim|error|method|event|how|with|weak|notice|month|month_short|weekday)\.|^field\.((show|hide)\.)?\w*(password|code)$` +
 		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong)$` +
-		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|google_failed|google_expired|google_wrong|prove_none|codes_gone|session_gone)\.|^codes_file\.|^mail\.\w+\.\w+$`)
+		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|google_failed|google_expired|google_wrong|prove_none|codes_gone|session_gone)\.|^codes_file\.|^consent\.scope\.|^mail\.\w+\.\w+$`)
 	for key, text := range english().Text {
 		one, plural := strings.CutSuffix(key, "s")
 		counted := plural && english().Text[one] != "" // see (*catalogue).count

@@ -573,10 +573,21 @@ func testSessions(t *testing.T, s *devStage) {
 	b.choose("Confirm").want(200, s.provider+"/preferences/sessions/end-others", "Sign out all other sessions?")
 	b.choose("Sign out all other sessions (1)").want(200, s.provider+"/preferences/sessions", "You signed out 1 other session.", "You’re only signed in here.")
 	for _, workspace := range []string{s.acme, s.globex} {
-		mac.open(workspace + "/")
-		mac.choose("Refresh").want(400, workspace, "invalid_grant")
+		mac.until(workspace+"/", "You’re signed out, here and at Harmony.") // it is told
 	}
 	mac.open(s.acme+"/sign-in").want(200, s.provider+"/login")
+}
+
+// until opens a page again and again until it says this.
+func (b *tab) until(address, said string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		b.open(address).want(200, address)
+		if strings.Contains(js[string](b, "document.body.innerText"), said) {
+			return
+		}
+	}
+	b.t.Fatalf("%s never says %q\n%s", address, said, b.where())
 }
 
 // The Activity tab says what happened, and "This wasn’t me" leads through what is

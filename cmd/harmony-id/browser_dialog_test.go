@@ -102,7 +102,7 @@ func testKeepCodes(t *testing.T, s *devStage) {
 	if !regexp.MustCompile(`^harmony-backup-codes-` + regexp.QuoteMeta(p.email) + `-\d{4}-\d\d-\d\d\.txt$`).MatchString(name) {
 		t.Errorf("the file is %s", name)
 	}
-	for _, said := range append(codes, "Harmony backup codes for "+p.email, "Each works once.", s.provider+"/login/backup-code") {
+	for _, said := range append(codes, "Harmony backup codes for "+p.email, "Each works once.", s.provider+"/login and choose “Use a backup code”") {
 		if !strings.Contains(text, said) {
 			t.Errorf("the file does not say %q:\n%s", said, text)
 		}

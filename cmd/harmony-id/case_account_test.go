@@ -229,7 +229,7 @@ func TestBC09_Form(t *testing.T) {
 		if got := file.header.Get("Content-Disposition"); !regexp.MustCompile(`^attachment; filename="harmony-backup-codes-ada@example\.com-2000-01-01\.txt"$`).MatchString(got) {
 			t.Errorf("file %s", got)
 		}
-		for _, s := range append(p.backupCodes(), "Harmony", adaEmail, "works once", issuer+"/login/backup-code") {
+		for _, s := range append(p.backupCodes(), "Harmony", adaEmail, "works once", issuer+"/login and choose “Use a backup code”") {
 			if !strings.Contains(file.body, s) {
 				t.Errorf("the file lacks %q", s)
 			}

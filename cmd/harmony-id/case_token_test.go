@@ -859,8 +859,8 @@ func TestZ20_TamperedAccessToken(t *testing.T) {
 		}
 		// What a purpose's key sealed is no token of another's.
 		grant := code[4:30]
-		plain := append(make([]byte, 8), (grant + "openid")...)
-		plain[0] = 0x7f // until the end of time
+		plain := append(make([]byte, 16), (grant + "openid")...)
+		plain[8] = 0x7f // until the end of time
 		for _, purpose := range []string{"access token", "signing key", "browser", "refresh token"} {
 			info := w.userinfo("hat_" + base64.RawURLEncoding.EncodeToString(w.ring.Box(purpose).Seal(plain, "")))
 			if (info != nil) != (purpose == "access token") {

@@ -28,6 +28,7 @@ type clientResult struct {
 	IDTokenAlg             string          `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
 	RequirePKCE            bool            `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
 	Require2FA             bool            `json:"require_2fa" help:"whether only people who proved a second factor get there"`
+	ThirdParty             bool            `json:"third_party" help:"whether people are asked before it gets anything"`
 	GrantTypes             []string        `json:"grant_types" help:"what it may use the token endpoint for"`
 	Scope                  string          `json:"scope" help:"what it may ask for, with spaces between"`
 	AccessToken            string          `json:"access_token_format" help:"opaque or jwt"`
@@ -41,7 +42,7 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
 		BackchannelLogoutURI: c.BackchannelLogoutURI,
-		AuthMethod:           c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
+		AuthMethod:           c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
 		CreatedAt: stamp(c.CreatedAt), OldSecretUntil: stamp(c.OldSecretUntil), DisabledAt: stamp(c.DisabledAt),
 	}
@@ -62,7 +63,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
 		{"Told of sign-outs at", r.BackchannelLogoutURI},
-		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)},
+		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)}, {"Third party", yesNo(r.ThirdParty)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
 		{"Created", r.CreatedAt.String()}, {"Old secret until", r.OldSecretUntil.String()}, {"Disabled", r.DisabledAt.String()},
 	})
@@ -95,6 +96,7 @@ type clientCreate struct {
 	Scope                 []string `sep:"none" placeholder:"SCOPE" help:"What it may ask for, by default everything about people: openid, profile, email, phone, address, offline_access. Others, such as api.read, are its own. May be repeated."`
 	AccessToken           string   `enum:"opaque,jwt" default:"opaque" placeholder:"FORM" help:"Its access tokens: opaque (default), or jwt (RFC 9068) for resource servers that read them without asking."`
 	Require2FA            bool     `name:"require-2fa" help:"Take only people who proved a second factor; who has none is led into setting it up first."`
+	ThirdParty            bool     `name:"third-party" help:"It is somebody else's: people are asked before it gets anything, and can take that back."`
 
 	outputFlag
 	databaseSettings
@@ -162,7 +164,7 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 		}
 		made, shown, err := clients.Create(ctx, idp.Client{
 			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI, BackchannelLogoutURI: c.BackchannelLogoutURI,
-			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA,
+			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
 			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken, JWKS: jwks, JWKSURI: c.JWKSURI,
 		}, secret, operator().Name)
 		if err != nil {

@@ -91,6 +91,14 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	(&security.Handler{
 		Accounts: accounts, Sessions: sessions, Places: cfg.places, Issuer: cfg.issuer.String(),
 		PasswordMinLength: accounts.PasswordMinLength(), AccessTokenTTL: cfg.idp.AccessTokenTTL,
+		Allowed: func(ctx context.Context, userID string) (out []templates.AllowedApp, err error) {
+			all, err := provider.Consents(ctx, userID)
+			for _, c := range all {
+				out = append(out, templates.AllowedApp(c))
+			}
+			return out, err
+		},
+		Withdraw:   provider.Withdraw,
 		Workspaces: provider.Workspaces, Requiring2FA: provider.Requiring2FA,
 		Waiting: func(r *http.Request, to string, in *account.Session) string {
 			if p, err := provider.Pending(r, to, in); err == nil && p != nil {

@@ -180,7 +180,7 @@ func TestStatements(t *testing.T) {
 			costs("the right code", func() { two.once(http.MethodPost, "/login/verify", form, nil) },
 				"SELECT logins", "INSERT throttles", "UPDATE totp", "UPDATE throttles", "LOCK users", "UPDATE totp", "DELETE logins", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events")
 			costs("the tab of somebody with 2FA", func() { two.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT backup_codes")
-			costs("the Sessions tab", func() { two.get("/preferences/sessions") }, "SELECT sessions", "SELECT sessions", "SELECT grants")
+			costs("the Sessions tab", func() { two.get("/preferences/sessions") }, "SELECT sessions", "SELECT sessions", "SELECT grants", "SELECT consents")
 			costs("the Activity tab", func() { two.get("/preferences/activity") }, "SELECT sessions", "SELECT events")
 			costs("a forgotten password", func() { two.once(http.MethodPost, "/login/forgot", url.Values{"email": {bobEmail}}, nil) }, "INSERT throttles", "INSERT throttles", "INSERT events")
 			costs("and nobody's", func() { two.once(http.MethodPost, "/login/forgot", url.Values{"email": {"nobody@example.com"}}, nil) }, "INSERT throttles", "INSERT throttles", "INSERT events")
