@@ -106,7 +106,7 @@ func TestNeeds(t *testing.T) {
 				case 4:
 					in.AuthTime = began.Add(10 * time.Second)
 				}
-				got.WriteByte("NLVSRM"[r.needs(in)])
+				got.WriteByte("NLVSCRMX"[r.needs(in)])
 			}
 			if got.String() != c.want {
 				t.Errorf("prompt %q, max_age %q, hint %q: got %s, want %s", c.prompt, c.maxAge, c.hint, got.String(), c.want)
@@ -398,5 +398,35 @@ func TestMadeHere(t *testing.T) {
 	}
 	if stranger := (&Server{ring: must(secret.ParseRing(secret.GenerateKeyFile()))}); stranger.madeHere(id, token) || stranger.successors(id, token)[0] == next {
 		t.Error("another provider's ring does as well")
+	}
+}
+
+// A third-party client is answered when its person has allowed all that it asks for,
+// and again when it asks for that.
+func TestNeedsConsent(t *testing.T) {
+	began := time.Now().Add(-time.Minute)
+	in := &account.Session{UserID: "usr_me", AuthTime: began.Add(-time.Hour)}
+	for _, c := range []struct {
+		given  string
+		at     time.Time
+		third  bool
+		again  bool
+		prompt string
+		want   step
+	}{
+		{"", time.Time{}, false, true, "", stepNone},
+		{"", time.Time{}, true, false, "", stepConsent},
+		{"", time.Time{}, true, false, "none", stepRefuseConsent},
+		{"email openid", began.Add(-time.Hour), true, false, "", stepNone},
+		{"email openid", began.Add(-time.Hour), true, false, "none", stepNone},
+		{"openid", began.Add(-time.Hour), true, false, "", stepConsent},
+		{"email", began.Add(-time.Hour), true, false, "none", stepRefuseConsent},
+		{"email openid", began.Add(-time.Hour), true, true, "", stepConsent},
+		{"email openid", began.Add(time.Second), true, true, "", stepNone},
+	} {
+		r := &request{ID: "x", Scope: "openid email", Prompt: c.prompt, AskAgain: c.again, CreatedAt: began, client: &Client{ThirdParty: c.third}, consent: consent{c.given, c.at}}
+		if got := r.needs(in); got != c.want {
+			t.Errorf("%+v: got %d", c, got)
+		}
 	}
 }
