@@ -187,7 +187,8 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	}
 
 	// The mode first: errors are answered in it, too.
-	r.FormPost = len(q["response_mode"]) == 1 && q.Get("response_mode") == modeFormPost
+	postable := strings.HasPrefix(r.RedirectURI, "https:") || strings.HasPrefix(r.RedirectURI, "http:")
+	r.FormPost = len(q["response_mode"]) == 1 && q.Get("response_mode") == modeFormPost && postable
 
 	refuse := func(code, description string) (*request, error) { return r, &oauthError{code, description} }
 	for _, name := range parameters {
@@ -210,7 +211,7 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	case q.Get("response_type") != "code":
 		return refuse("unsupported_response_type", "the only response_type is code")
 	case q.Get("response_mode") != "" && q.Get("response_mode") != modeQuery && !r.FormPost:
-		return refuse("invalid_request", "the response_modes are query and form_post")
+		return refuse("invalid_request", "the response_modes are query and, for an http or https redirect_uri, form_post")
 	case len(q.Get("nonce")) > maxNonce:
 		return refuse("invalid_request", "nonce is too long")
 	}

@@ -2,10 +2,8 @@ package templates
 
 import (
 	"cmp"
-	"html/template"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -211,14 +209,6 @@ func (p FormPost) failed() bool         { return false }
 func (p FormPost) leaves() bool         { return true }
 func (p FormPost) title(v *view) string { return v.Text["form_post.title"] }
 func (p FormPost) formAction() string   { return p.Action }
-
-// To is Action. It may have a scheme of its own, with a dot in it (RFC 8252 7.1).
-func (p FormPost) To() any {
-	if scheme, _, _ := strings.Cut(p.Action, ":"); strings.Contains(scheme, ".") {
-		return template.URL(p.Action) //nolint:gosec // registered, and no javascript: has a dot
-	}
-	return p.Action
-}
 
 // FormAction is the one URI that the page's forms may be sent to, "" if FormsLeave
 // decides.

@@ -227,9 +227,9 @@ func (x *exchange) show(status int, p templates.Page) error {
 func source(uri string) string {
 	u, err := url.Parse(uri)
 	switch {
-	case err != nil || u.Scheme == "":
+	case err != nil || u.Host == "":
 		return "'none'"
-	case u.Host == "" || strings.Contains(u.Host, "["):
+	case strings.Contains(u.Host, "["):
 		return u.Scheme + ":"
 	}
 	return u.Scheme + "://" + u.Host

@@ -982,6 +982,10 @@ func TestAZ15_FormPost(t *testing.T) {
 		if v := posted(f, b.get(f.url())); v.Get("error") != "unsupported_response_type" {
 			t.Errorf("answer %v", v)
 		}
+		// An app's own scheme cannot be posted to.
+		app := w.add(idp.Client{ID: "app", Name: "App", AuthMethod: idp.AuthNone, RedirectURIs: []string{"com.example.app:/cb"}, RequirePKCE: true})
+		f = app.begin("response_mode", "form_post")
+		f.wantError(b.get(f.url()), "invalid_request")
 		// Through the sign-in page, with a state that would break out of an attribute.
 		f = w.acme.begin("response_mode", "form_post", "state", `"><script>alert(1)</script>&'`)
 		p := b.fill(b.get(f.url()), adaEmail, adaPassword)
