@@ -187,3 +187,22 @@ func TestConsentGoes(t *testing.T) {
 		}
 	})
 }
+
+// I4: nobody allows anything in a session that the request does not take: what is
+// missing before is asked for before.
+func TestConsentAfterSignIn(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		c, b := w.stranger(), w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		time.Sleep(time.Second)
+		p := b.get(c.begin("prompt", "login").url())
+		p.want(http.StatusOK, "/login")
+		resume := must(url.Parse(p.form("/login").Get("to")))(t)
+		for _, decision := range []string{"allow", "deny"} {
+			b.post(pathConsent, url.Values{"id": {resume.Query().Get("id")}, "decision": {decision}}).want(http.StatusOK, "/login")
+		}
+		if n := w.count("consents"); n != 0 {
+			t.Errorf("%d consents", n)
+		}
+	})
+}

@@ -169,3 +169,26 @@ func TestRotationRace(t *testing.T) {
 		}
 	})
 }
+
+// Keys that an operator rotates ahead of their time are published as long as any others
+// before they sign.
+func TestRotateAhead(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		keys := idp.NewKeys(w.db, w.ring)
+		if err := keys.Rotate(t.Context(), idp.DefaultRotation, "tess"); err != nil {
+			t.Fatal(err)
+		}
+		next := 0
+		for _, k := range must(keys.List(t.Context()))(t) {
+			if k.State != idp.KeyNext {
+				continue
+			}
+			if next++; time.Until(k.ActiveAt) != idp.DefaultRotation.Prepublish {
+				t.Errorf("%s signs in %s", k.Alg, time.Until(k.ActiveAt))
+			}
+		}
+		if next != 3 {
+			t.Errorf("%d next keys", next)
+		}
+	})
+}
