@@ -23,6 +23,7 @@ type accessToken struct {
 	grantID      string // "": the client's own JWT, which has no grant
 	clientID     string // "": that of the grant
 	scope        string
+	jkt          string // the thumbprint of the key that it is bound to, or ""
 	issued, ends time.Time
 }
 
@@ -39,6 +40,20 @@ type accessClaims struct {
 	AuthTime int64    `json:"auth_time,omitempty"`
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
+
+	Confirmation *confirmation `json:"cnf,omitempty"`
+}
+
+// A confirmation says which key a token is bound to (RFC 7800 3, RFC 9449 6.1).
+type confirmation struct {
+	JKT string `json:"jkt"`
+}
+
+func confirm(jkt string) *confirmation {
+	if jkt == "" {
+		return nil
+	}
+	return &confirmation{jkt}
 }
 
 // newAccessToken makes an access token of a grant, of the kind that its client is
@@ -52,7 +67,7 @@ func (s *Server) newAccessToken(snap *snapshot, c *Client, g *grant, now time.Ti
 	}
 	claims := accessClaims{
 		Issuer: s.cfg.Issuer, Subject: g.userID, Audience: c.ID, Expires: ends.Unix(), IssuedAt: now.Unix(),
-		ID: newHandle("", g.id), ClientID: c.ID, Scope: g.scope, ACR: g.acr, AMR: g.amr,
+		ID: newHandle("", g.id), ClientID: c.ID, Scope: g.scope, ACR: g.acr, AMR: g.amr, Confirmation: confirm(g.jkt),
 	}
 	if g.userID == "" {
 		claims.Subject, claims.ID = c.ID, secret.ID("")
@@ -63,22 +78,41 @@ func (s *Server) newAccessToken(snap *snapshot, c *Client, g *grant, now time.Ti
 	return token, ends, err
 }
 
-// accessPrefix begins an opaque access token: its grant's id, when it was issued and
-// ends, and its scope, sealed.
-const accessPrefix = "hat_"
+// accessPrefix begins an opaque access token: when it was issued and ends, its
+// grant's id and its scope, sealed. One that is bound to a key begins with boundPrefix
+// and has the key's thumbprint before the scope.
+const (
+	accessPrefix = "hat_"
+	boundPrefix  = "hdt_"
+)
+
+// jktLen is the length of a thumbprint (RFC 7638), SHA-256 in base64url.
+const jktLen = 43
 
 func (s *Server) sealAccessToken(g *grant, now, ends time.Time) string {
-	plain := make([]byte, 0, 16+grantIDLen+len(g.scope))
+	prefix := accessPrefix
+	if g.jkt != "" {
+		prefix = boundPrefix
+	}
+	plain := make([]byte, 0, 16+grantIDLen+jktLen+len(g.scope))
 	plain = binary.BigEndian.AppendUint64(plain, uint64(now.UnixMicro()))
 	plain = binary.BigEndian.AppendUint64(plain, uint64(ends.UnixMicro()))
 	plain = append(plain, g.id...)
+	plain = append(plain, g.jkt...)
 	plain = append(plain, g.scope...)
-	return accessPrefix + base64.RawURLEncoding.EncodeToString(s.access.Seal(plain, ""))
+	return prefix + base64.RawURLEncoding.EncodeToString(s.access.Seal(plain, sealedAs(prefix)))
 }
+
+// sealedAs keeps the two kinds apart: the one never opens as the other.
+func sealedAs(prefix string) string { return strings.TrimPrefix(prefix, accessPrefix) }
 
 func (s *Server) openSealed(token string) (*accessToken, bool) {
 	const most = 2048 // maxScope among it
-	rest, ok := strings.CutPrefix(token, accessPrefix)
+	prefix, jkt := accessPrefix, 0
+	if strings.HasPrefix(token, boundPrefix) {
+		prefix, jkt = boundPrefix, jktLen
+	}
+	rest, ok := strings.CutPrefix(token, prefix)
 	if !ok || len(rest) > most || strings.ContainsAny(rest, "\r\n") { // which the decoder would skip
 		return nil, false
 	}
@@ -86,13 +120,13 @@ func (s *Server) openSealed(token string) (*accessToken, bool) {
 	if err != nil {
 		return nil, false
 	}
-	plain, err := s.access.Open(sealed, "")
-	if err != nil || len(plain) < 16+grantIDLen {
+	plain, err := s.access.Open(sealed, sealedAs(prefix))
+	if err != nil || len(plain) < 16+grantIDLen+jkt {
 		return nil, false
 	}
 	return &accessToken{
 		issued: time.UnixMicro(int64(binary.BigEndian.Uint64(plain))), ends: time.UnixMicro(int64(binary.BigEndian.Uint64(plain[8:]))),
-		grantID: string(plain[16 : 16+grantIDLen]), scope: string(plain[16+grantIDLen:]),
+		grantID: string(plain[16 : 16+grantIDLen]), jkt: string(plain[16+grantIDLen : 16+grantIDLen+jkt]), scope: string(plain[16+grantIDLen+jkt:]),
 	}, true
 }
 
@@ -101,7 +135,7 @@ func (s *Server) openSealed(token string) (*accessToken, bool) {
 // caller to ask.
 func (s *Server) openAccessToken(ctx context.Context, token string, now time.Time) (*accessToken, error) {
 	t, ok := s.openSealed(token)
-	if !ok && !strings.HasPrefix(token, accessPrefix) && strings.Count(token, ".") == 2 {
+	if !ok && strings.Count(token, ".") == 2 {
 		snap, err := s.state.get(ctx)
 		if err != nil {
 			return nil, err
@@ -133,7 +167,11 @@ func (s *Server) readAccessJWT(snap *snapshot, token string) (*accessToken, erro
 	if !ok && c.Subject != c.ClientID {
 		return nil, errors.New("names no grant")
 	}
-	return &accessToken{grantID: id, clientID: c.ClientID, scope: c.Scope, issued: time.Unix(c.IssuedAt, 0), ends: time.Unix(c.Expires, 0)}, nil
+	t := &accessToken{grantID: id, clientID: c.ClientID, scope: c.Scope, issued: time.Unix(c.IssuedAt, 0), ends: time.Unix(c.Expires, 0)}
+	if c.Confirmation != nil {
+		t.jkt = c.Confirmation.JKT
+	}
+	return t, nil
 }
 
 // ClientCredentialsExchange is the client_credentials grant (RFC 6749 4.4): a
@@ -141,14 +179,18 @@ func (s *Server) readAccessJWT(snap *snapshot, token string) (*accessToken, erro
 // session; a JWT has none and lives until its end.
 func (s *Server) ClientCredentialsExchange(ctx context.Context, r *op.ClientRequest[oidc.ClientCredentialsRequest]) (*op.Response, error) {
 	c := r.Client.(wireClient).Client
-	out, err := s.clientCredentials(ctx, c, strings.Fields(strings.Join(r.Data.Scope, " ")))
+	jkt, err := s.bound(ctx, c, r.Header, pathToken)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	out, err := s.clientCredentials(ctx, c, strings.Fields(strings.Join(r.Data.Scope, " ")), jkt)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
 	return op.NewResponse(out), nil
 }
 
-func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []string) (*tokenResponse, error) {
+func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []string, jkt string) (*tokenResponse, error) {
 	own := c.ownScopes()
 	for _, one := range asked {
 		if !slices.Contains(own, one) { // openid and its like are about people
@@ -163,12 +205,12 @@ func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []strin
 		return nil, err
 	}
 	now := time.Now()
-	g := &grant{id: secret.ID(""), clientID: c.ID, scope: strings.Join(own, " ")}
+	g := &grant{id: secret.ID(""), clientID: c.ID, scope: strings.Join(own, " "), jkt: jkt}
 	if c.AccessToken != TokenJWT {
 		n, err := s.db.Exec(ctx, `
-			INSERT INTO grants (id, client_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at)
-			SELECT $1, c.id, $2, '', '', '', 0, '', '', $3 FROM clients c WHERE c.id = $4 AND c.disabled_at IS NULL`,
-			g.id, g.scope, db.Micros(now), c.ID)
+			INSERT INTO grants (id, client_id, scope, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at, dpop_jkt)
+			SELECT $1, c.id, $2, '', '', '', 0, '', '', $3, $5 FROM clients c WHERE c.id = $4 AND c.disabled_at IS NULL`,
+			g.id, g.scope, db.Micros(now), c.ID, jkt)
 		if err != nil {
 			return nil, fmt.Errorf("granting to a client: %w", err)
 		}
@@ -180,5 +222,5 @@ func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []strin
 	if err != nil {
 		return nil, err
 	}
-	return &tokenResponse{AccessToken: token, TokenType: "Bearer", ExpiresIn: int64(ends.Sub(now).Seconds()), Scope: g.scope}, nil
+	return &tokenResponse{AccessToken: token, TokenType: tokenType(jkt), ExpiresIn: int64(ends.Sub(now).Seconds()), Scope: g.scope}, nil
 }

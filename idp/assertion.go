@@ -101,7 +101,7 @@ func (a *assertion) wrong(clientID string, audiences []string, now time.Time) st
 	case c.Issuer != clientID || c.Subject != clientID:
 		return "iss and sub are not the client"
 	case !slices.ContainsFunc(c.Audience, func(s string) bool { return slices.Contains(audiences, s) }):
-		return "aud is neither the issuer nor the token endpoint"
+		return "aud is neither the issuer nor an endpoint"
 	case c.Expires <= seconds-skew:
 		return "expired"
 	case c.Expires > seconds+assertionTTL.Seconds()+skew:
@@ -118,7 +118,7 @@ func (a *assertion) wrong(clientID string, audiences []string, now time.Time) st
 // together.
 func (s *Server) assert(ctx context.Context, c *Client, a *assertion) error {
 	now := time.Now()
-	if why := a.wrong(c.ID, []string{s.cfg.Issuer, s.cfg.Issuer + pathToken}, now); why != "" {
+	if why := a.wrong(c.ID, []string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + pathPush}, now); why != "" {
 		return fmt.Errorf("%w (assertion of client %s: %s)", errInvalidClient, c.ID, why)
 	}
 	keys, err := s.keysOf(ctx, c, a.signedBy)

@@ -33,18 +33,21 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if q == nil {
 		return err
 	}
+	q, pushed, err := s.pull(r.Context(), q)
+	if page, ok := errors.AsType[*pageError](err); ok {
+		return startAgain(page)
+	}
+	if err != nil {
+		return err
+	}
 	snap, err := s.state.current(r.Context())
 	if err != nil {
 		return err
 	}
-	req, err := parseRequest(q, snap.clients, func(token, clientID string) (string, error) {
-		h, err := s.readHint(snap, token, clientID)
-		if err != nil {
-			note(r, "id_token_hint refused", "client_id", clientID, "why", err.Error())
-			return "", err
-		}
-		return h.Subject, nil
-	})
+	req, err := s.parse(r, snap, q)
+	if err == nil && req.client.RequirePAR && !pushed {
+		err = &oauthError{"invalid_request", "this client has to push its authorization requests (RFC 9126)"}
+	}
 	if page, ok := errors.AsType[*pageError](err); ok {
 		return brokenLink(page)
 	}

@@ -32,6 +32,8 @@ type Client struct {
 	GrantTypes             []string
 	Scopes                 []string // the scopes that it may be given
 	AccessToken            string   // TokenOpaque or TokenJWT
+	RequirePAR             bool     // only requests that it pushed are taken (RFC 9126 6)
+	DPoP                   bool     // its tokens are bound to a key that it proves to have (RFC 9449 5.2)
 	ThirdParty             bool     // people are asked before it gets anything (consent)
 	JWKS                   string   // its public keys (RFC 7517), for private_key_jwt; "": none, or at JWKSURI
 	JWKSURI                string
@@ -156,11 +158,11 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	err := c.change(ctx, account.Event{Kind: "client_created", ClientID: n.ID, Actor: operator(by)}, func(tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `
 			INSERT INTO clients (id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa,
-				access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+				access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, created_at, require_par, dpop)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 			n.ID, n.Name, n.secretHash, n.AuthMethod, list(n.RedirectURIs), list(n.PostLogoutRedirectURIs), list(n.GrantTypes), list(n.Scopes),
 			n.IDTokenAlg, flag(n.RequirePKCE), flag(n.Require2FA),
-			n.AccessToken, flag(n.ThirdParty), n.JWKS, n.JWKSURI, n.BackchannelLogoutURI, db.Micros(n.CreatedAt))
+			n.AccessToken, flag(n.ThirdParty), n.JWKS, n.JWKSURI, n.BackchannelLogoutURI, db.Micros(n.CreatedAt), flag(n.RequirePAR), flag(n.DPoP))
 		return err
 	})
 	if db.IsConflict(err, "clients", "id") {
@@ -360,17 +362,18 @@ func Loopback(host string) bool {
 }
 
 const clientColumns = `id, name, secret_hash, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, require_2fa,
-	access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, old_secret_hash, old_secret_until, created_at, disabled_at`
+	access_token, third_party, jwks, jwks_uri, backchannel_logout_uri, old_secret_hash, old_secret_until, created_at, disabled_at, require_par, dpop`
 
 func scanClient(scan func(...any) error) (*Client, error) {
 	var (
 		c                                  Client
 		redirects, logouts, grants, scopes string
-		pkce, second, third, created       int64
+		pkce, second, third, par, dpop     int64
+		created                            int64
 		oldUntil, disabled                 sql.NullInt64
 	)
 	if err := scan(&c.ID, &c.Name, &c.secretHash, &c.AuthMethod, &redirects, &logouts, &grants, &scopes, &c.IDTokenAlg, &pkce, &second,
-		&c.AccessToken, &third, &c.JWKS, &c.JWKSURI, &c.BackchannelLogoutURI, &c.oldSecretHash, &oldUntil, &created, &disabled); err != nil {
+		&c.AccessToken, &third, &c.JWKS, &c.JWKSURI, &c.BackchannelLogoutURI, &c.oldSecretHash, &oldUntil, &created, &disabled, &par, &dpop); err != nil {
 		return nil, err
 	}
 	for _, l := range []struct {
@@ -381,7 +384,7 @@ func scanClient(scan func(...any) error) (*Client, error) {
 			return nil, fmt.Errorf("client %s: %w", c.ID, err)
 		}
 	}
-	c.RequirePKCE, c.Require2FA, c.ThirdParty, c.CreatedAt = pkce == 1, second == 1, third == 1, db.Time(created)
+	c.RequirePKCE, c.Require2FA, c.ThirdParty, c.RequirePAR, c.DPoP, c.CreatedAt = pkce == 1, second == 1, third == 1, par == 1, dpop == 1, db.Time(created)
 	if oldUntil.Valid {
 		c.OldSecretUntil = db.Time(oldUntil.Int64)
 	}

@@ -16,10 +16,11 @@ import (
 // RFC 9207).
 func (s *Server) discoveryDocument() ([]byte, error) {
 	b, err := json.Marshal(map[string]any{
-		"issuer":                 s.cfg.Issuer,
-		"authorization_endpoint": s.cfg.Issuer + pathAuthorize,
-		"token_endpoint":         s.cfg.Issuer + pathToken,
-		"revocation_endpoint":    s.cfg.Issuer + pathRevoke,
+		"issuer":                                                   s.cfg.Issuer,
+		"authorization_endpoint":                                   s.cfg.Issuer + pathAuthorize,
+		"token_endpoint":                                           s.cfg.Issuer + pathToken,
+		"pushed_authorization_request_endpoint":                    s.cfg.Issuer + pathPush,
+		"revocation_endpoint":                                      s.cfg.Issuer + pathRevoke,
 		"revocation_endpoint_auth_methods_supported":               authMethods,
 		"introspection_endpoint":                                   s.cfg.Issuer + pathIntrospect,
 		"introspection_endpoint_auth_methods_supported":            slices.DeleteFunc(slices.Clone(authMethods), func(m string) bool { return m == AuthNone }),
@@ -36,6 +37,7 @@ func (s *Server) discoveryDocument() ([]byte, error) {
 		"token_endpoint_auth_signing_alg_values_supported":         assertionAlgs,
 		"revocation_endpoint_auth_signing_alg_values_supported":    assertionAlgs,
 		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgs,
+		"dpop_signing_alg_values_supported":                        assertionAlgs,
 		"code_challenge_methods_supported":                         []string{"S256"},
 		"prompt_values_supported":                                  []string{"none", "login", "consent", "select_account"},
 		"acr_values_supported":                                     []string{account.ACR1FA, account.ACR2FA},

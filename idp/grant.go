@@ -62,15 +62,15 @@ func (s *Server) grant(ctx context.Context, r *request, in *account.Session) (co
 	}
 	now := db.Micros(time.Now())
 	const insert = `
-		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at)
+		INSERT INTO grants (id, session_id, user_id, client_id, request_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, code_hash, created_at, dpop_jkt)
 		SELECT $1, s.id, s.user_id, c.id, $2, $3, $11, $4, $5, $6,
-			s.auth_time, s.amr, s.acr, $7, $8
+			s.auth_time, s.amr, s.acr, $7, $8, $13
 		FROM sessions s JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = $9
 		WHERE s.id = $10 AND s.ended_at IS NULL AND s.expires_at > $8 AND ` + account.SessionHolds + ` AND c.disabled_at IS NULL
 			AND (c.require_2fa = 0 OR s.acr = '` + account.ACR2FA + `')
 			AND (c.third_party = 0 OR EXISTS (SELECT 1 FROM consents k WHERE k.user_id = s.user_id AND k.client_id = c.id AND k.scope = $12))
 		ON CONFLICT (request_id) DO NOTHING`
-	args := []any{id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID, r.Claims.text(), r.consent.scope}
+	args := []any{id, requestID, r.Scope, r.Nonce, r.RedirectURI, r.Challenge, secret.Hash(code), now, r.ClientID, in.ID, r.Claims.text(), r.consent.scope, r.JKT}
 	var n int64
 	if r.client.ThirdParty { // no consent is withdrawn meanwhile
 		err = s.db.Tx(ctx, func(tx *db.Tx) error {
@@ -99,6 +99,7 @@ type grant struct {
 	amr                                                []string
 	authTime, createdAt                                time.Time
 	refresh                                            string // the refresh token to answer with, or ""
+	jkt                                                string // the thumbprint of the key that its tokens are bound to, or "" (RFC 9449)
 }
 
 func (g *grant) has(scope string) bool { return slices.Contains(strings.Fields(g.scope), scope) }
@@ -117,25 +118,26 @@ var errInvalidGrant = &oauthError{"invalid_grant", "the code or token is invalid
 // redeem spends a code (RFC 6749 4.1.3, RFC 7636 4.6). The first to present it
 // spends it, whatever else is wrong with what they present: then the grant ends.
 // A code that was spent before ends its grant, too, with every token (RFC 9700
-// 2.1.1, ASVS 10.4.2).
-func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verifier string) (*grant, error) {
+// 2.1.1, ASVS 10.4.2). jkt is the key that the client proves to have, "" for none: from
+// now on the grant is bound to it.
+func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verifier, jkt string) (*grant, error) {
 	id, ok := grantOf(code, codePrefix)
 	if !ok {
 		return nil, errInvalidGrant
 	}
 	now := time.Now()
-	g := &grant{id: id}
+	g := &grant{id: id, jkt: jkt}
 	refresh := s.newRefreshToken(id)
 	var (
-		amr, registered, challenge, claims string
-		authTime, created                  int64
+		amr, registered, challenge, claims, boundTo string
+		authTime, created                           int64
 	)
 	err := s.db.Returning(ctx, `
-		UPDATE grants SET redeemed_at = $1, refreshed_at = $1, refresh_hash = $2
+		UPDATE grants SET redeemed_at = $1, refreshed_at = $1, refresh_hash = $2, dpop_jkt = CASE WHEN dpop_jkt = '' THEN $5 ELSE dpop_jkt END
 		WHERE id = $3 AND code_hash = $4 AND redeemed_at IS NULL AND `+alive+`
-		RETURNING session_id, user_id, client_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at`,
-		[]any{db.Micros(now), secret.Hash(refresh), id, secret.Hash(code)},
-		&g.sessionID, &g.userID, &g.clientID, &g.scope, &claims, &g.nonce, &registered, &challenge, &authTime, &amr, &g.acr, &created)
+		RETURNING session_id, user_id, client_id, scope, claims, nonce, redirect_uri, challenge, auth_time, amr, acr, created_at, dpop_jkt`,
+		[]any{db.Micros(now), secret.Hash(refresh), id, secret.Hash(code), jkt},
+		&g.sessionID, &g.userID, &g.clientID, &g.scope, &claims, &g.nonce, &registered, &challenge, &authTime, &amr, &g.acr, &created, &boundTo)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, s.replayed(ctx, id, code)
 	}
@@ -146,7 +148,11 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 	if g.claims, err = readClaims(claims); err != nil {
 		return nil, err
 	}
-	if why := wrongRedemption(c, g, redirectURI, registered, verifier, challenge, now); why != "" {
+	why := wrongRedemption(c, g, redirectURI, registered, verifier, challenge, now)
+	if why == "" && boundTo != jkt {
+		why = "the code is bound to another key than the DPoP proof's"
+	}
+	if why != "" {
 		if err := s.endGrant(ctx, id); err != nil {
 			return nil, err
 		}
@@ -230,8 +236,10 @@ func (s *Server) endGrant(ctx context.Context, id string) error {
 // (RFC 9700 4.14.2). A public client's is exchanged for a successor, which is the
 // predecessor's MAC: two tabs that race get the same one, and no token is
 // exchanged twice within the grace. scope is what the
-// client asks for now, "" for all.
-func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*grant, error) {
+// client asks for now, "" for all; jkt the key that it proves to have, "" for none. A
+// public client's refresh token is bound to the first one, a confidential client's to
+// the client, which may take another (RFC 9449 5).
+func (s *Server) renew(ctx context.Context, c *Client, token, scope, jkt string) (*grant, error) {
 	id, ok := grantOf(token, refreshPrefix)
 	if !ok {
 		return nil, errInvalidGrant
@@ -242,19 +250,20 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 		}
 	}
 	now, next := time.Now(), token
-	set, args := `refreshed_at = $1`, []any{db.Micros(now), id, secret.Hash(token), c.ID, db.Micros(now.Add(-s.cfg.RefreshIdle)), db.Micros(now.Add(-s.cfg.RefreshMax))}
+	set, key := `refreshed_at = $1`, `(dpop_jkt = '' OR $7 <> '')`
+	args := []any{db.Micros(now), id, secret.Hash(token), c.ID, db.Micros(now.Add(-s.cfg.RefreshIdle)), db.Micros(now.Add(-s.cfg.RefreshMax)), jkt}
 	write := db.Soft(ctx) // only the time of the last use
 	if c.Public() {
 		// A token that is younger than the grace stays as it is: whoever still holds
 		// its predecessor is never two generations behind.
-		next, write = s.successors(id, token)[0], ctx
+		next, write, key = s.successors(id, token)[0], ctx, `dpop_jkt = $7`
 		set = `refreshed_at = $1,
-			prev_refresh_hash = CASE WHEN rotated_at > $7 THEN prev_refresh_hash ELSE refresh_hash END,
-			refresh_hash = CASE WHEN rotated_at > $7 THEN refresh_hash ELSE $8 END,
-			rotated_at = CASE WHEN rotated_at > $7 THEN rotated_at ELSE $1 END`
+			prev_refresh_hash = CASE WHEN rotated_at > $8 THEN prev_refresh_hash ELSE refresh_hash END,
+			refresh_hash = CASE WHEN rotated_at > $8 THEN refresh_hash ELSE $9 END,
+			rotated_at = CASE WHEN rotated_at > $8 THEN rotated_at ELSE $1 END`
 		args = append(args, db.Micros(now.Add(-s.cfg.RefreshGrace)), secret.Hash(next))
 	}
-	g := &grant{id: id, clientID: c.ID, refresh: token}
+	g := &grant{id: id, clientID: c.ID, refresh: token, jkt: jkt}
 	var (
 		amr      string
 		claims   string
@@ -264,7 +273,7 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope string) (*gr
 	)
 	err := s.db.Returning(write, `
 		UPDATE grants SET `+set+`
-		WHERE id = $2 AND refresh_hash = $3 AND client_id = $4 AND refreshed_at > $5 AND created_at > $6 AND `+alive+`
+		WHERE id = $2 AND refresh_hash = $3 AND client_id = $4 AND refreshed_at > $5 AND created_at > $6 AND `+key+` AND `+alive+`
 		RETURNING session_id, user_id, scope, claims, auth_time, amr, acr, refresh_hash, (SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)`,
 		args, &g.sessionID, &g.userID, &g.scope, &claims, &authTime, &amr, &g.acr, &current, &nowACR)
 	if err == nil && equal(secret.Hash(next), current) {
@@ -349,7 +358,7 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 		SELECT session_id, user_id, scope, claims, auth_time, amr, acr, refresh_hash, prev_refresh_hash, rotated_at,
 			(SELECT s.acr FROM sessions s WHERE s.id = grants.session_id)
 		FROM grants
-		WHERE id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND `+alive, db.Micros(now), g.id, c.ID).
+		WHERE id = $2 AND client_id = $3 AND dpop_jkt = $4 AND redeemed_at IS NOT NULL AND `+alive, db.Micros(now), g.id, c.ID, g.jkt).
 		Scan(&g.sessionID, &g.userID, &g.scope, claims, authTime, amr, &g.acr, &current, &prev, &rotated, nowACR)
 	if err != nil {
 		return err

@@ -123,6 +123,7 @@ const (
 	pathAuthorize  = "/authorize"
 	pathResume     = "/authorize/resume"
 	pathConsent    = "/authorize/consent"
+	pathPush       = "/oauth/par"
 	pathToken      = "/oauth/token"
 	pathRevoke     = "/oauth/revoke"
 	pathIntrospect = "/oauth/introspect"
@@ -146,6 +147,7 @@ func (s *Server) Routes(r *mux.Router) {
 	r.Handle(pathResume, web.HandlerFunc(s.resume)).Methods("GET")
 	r.Handle(pathConsent, web.HandlerFunc(s.consentPage)).Methods("GET")
 	r.Handle(pathConsent, web.HandlerFunc(s.decide)).Methods("POST")
+	r.Handle(pathPush, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathToken, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathRevoke, wire).Methods("POST", "OPTIONS")
 	r.Handle(pathIntrospect, wire).Methods("POST")
@@ -160,7 +162,7 @@ func (s *Server) Routes(r *mux.Router) {
 // 3.1, OIDC RP-Initiated Logout 2). For web.Config.
 func CrossOriginAllowed(r *http.Request) bool {
 	switch r.URL.Path {
-	case pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathAuthorize, pathEndSession:
+	case pathPush, pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathAuthorize, pathEndSession:
 		return true
 	}
 	return false
@@ -170,14 +172,15 @@ func CrossOriginAllowed(r *http.Request) bool {
 // web.Config.
 func AnswersJSON(path string) bool {
 	switch path {
-	case pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathDiscovery, pathMetadata, pathJWKS:
+	case pathPush, pathToken, pathRevoke, pathIntrospect, pathUserinfo, pathDiscovery, pathMetadata, pathJWKS:
 		return true
 	}
 	return false
 }
 
-// Clean deletes authorization requests that nobody finished, codes that nobody
-// redeemed, and assertions that have expired. Call it every minute or so; any number of replicas may.
+// Clean deletes authorization requests that nobody finished, pushed ones that no
+// browser came for, codes that nobody redeemed, and assertions that have expired. Call
+// it every minute or so; any number of replicas may.
 func (s *Server) Clean(ctx context.Context) error {
 	const batch = 500 // never holds up a sign-in
 	now := time.Now()
@@ -194,6 +197,7 @@ func (s *Server) Clean(ctx context.Context) error {
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
 		// A client's own grants are never redeemed. They live as long as their one token.
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-s.cfg.AccessTokenTTL - time.Minute)},
+		{`DELETE FROM pushed_requests WHERE uri_hash IN (SELECT uri_hash FROM pushed_requests WHERE expires_at < $1 LIMIT $2)`, now},
 		{`DELETE FROM assertions WHERE jti_hash IN (SELECT jti_hash FROM assertions WHERE expires_at < $1 LIMIT $2)`, now},
 	} {
 		for {

@@ -31,6 +31,8 @@ type introspection struct {
 	IssuedAt  int64  `json:"iat,omitempty"`
 	AuthTime  int64  `json:"auth_time,omitempty"` // RFC 9470 6.2
 	ACR       string `json:"acr,omitempty"`
+
+	Confirmation *confirmation `json:"cnf,omitempty"` // RFC 9449 6.2
 }
 
 // Introspect is the introspection endpoint (RFC 7662), for confidential clients
@@ -62,7 +64,7 @@ func (s *Server) introspect(ctx context.Context, c *Client, token string) (*intr
 		} else if err != nil {
 			return nil, err
 		}
-		id, told.TokenType = access.grantID, "Bearer"
+		id, told.TokenType, told.Confirmation = access.grantID, tokenType(access.jkt), confirm(access.jkt)
 	}
 	switch {
 	case isRefresh && !slices.Contains(c.GrantTypes, grantRefresh), access.clientID != "" && access.clientID != c.ID:

@@ -40,6 +40,8 @@ type request struct {
 	Second      bool   `json:"second,omitempty"`         // acr_values or claims ask for a second factor
 	Essential   bool   `json:"essential,omitempty"`      // and demand it
 
+	JKT string `json:"dpop_jkt,omitempty"` // the key that its code is bound to (RFC 9449 10)
+
 	Claims claimsRequest `json:"claims,omitzero"`
 
 	CreatedAt time.Time `json:"-"`
@@ -235,6 +237,10 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 		return refuse("invalid_request", "code_challenge is not the base64url of a SHA-256")
 	}
 
+	if r.JKT = q.Get("dpop_jkt"); r.JKT != "" && !sha256Text(r.JKT) {
+		return refuse("invalid_request", "dpop_jkt is not the base64url of a SHA-256")
+	}
+
 	prompts := strings.Fields(q.Get("prompt"))
 	for _, p := range prompts {
 		if !slices.Contains([]string{"none", "login", "consent", "select_account"}, p) {
@@ -292,7 +298,7 @@ const (
 // parameters are those that may come once only (RFC 6749 3.1).
 var parameters = []string{
 	"state", "response_type", "response_mode", "scope", "nonce", "code_challenge", "code_challenge_method", "prompt", "max_age",
-	"id_token_hint", "login_hint", "request", "request_uri", "registration", "acr_values", "claims", "display", "ui_locales", "claims_locales",
+	"id_token_hint", "login_hint", "request", "request_uri", "registration", "acr_values", "claims", "dpop_jkt", "display", "ui_locales", "claims_locales",
 }
 
 // allowed returns the scopes of asked that the client may be given; what is

@@ -75,7 +75,7 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	}
 	return op.NewResponse(tokenResponse{
 		AccessToken:  access,
-		TokenType:    "Bearer",
+		TokenType:    tokenType(g.jkt),
 		ExpiresIn:    int64(ends.Sub(now).Seconds()),
 		RefreshToken: g.refresh,
 		IDToken:      id,
@@ -219,15 +219,11 @@ var errInvalidToken = &oauthError{"invalid_token", "the access token is invalid,
 
 // UserInfo is the userinfo endpoint (OIDC Core 5.3).
 func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
-	now := time.Now()
-	token, err := s.openAccessToken(ctx, r.Data.AccessToken, now)
-	if errors.Is(err, errInvalidToken) {
+	token, ok := ctx.Value(openedKey{}).(*accessToken)
+	if !ok {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}
-	if err != nil {
-		return nil, wireError(ctx, err)
-	}
-	u, g, err := s.person(ctx, token.grantID, now)
+	u, g, err := s.person(ctx, token.grantID, time.Now())
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errInvalidToken.wire(ctx, nil)
 	}

@@ -32,7 +32,7 @@ func (s *Server) wire() http.Handler {
 		Userinfo:      op.NewEndpoint(pathUserinfo),
 	}, op.WithServerCORSOptions(nil))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != pathIntrospect && cors(w, r, "GET, POST", "Authorization, Content-Type") {
+		if r.URL.Path != pathIntrospect && cors(w, r, "GET, POST", "Authorization, Content-Type, DPoP") {
 			return
 		}
 		h := w.Header()
@@ -41,11 +41,21 @@ func (s *Server) wire() http.Handler {
 		aw := &wireWriter{ResponseWriter: w, challenge: `Basic realm="Harmony ID"`}
 		if r.URL.Path == pathUserinfo {
 			aw.challenge = "Bearer"
-			if !bearer(aw, r) {
+			scheme, token, ok := bearer(aw, r)
+			if !ok {
 				return
 			}
+			access := s.presented(aw, r, scheme, token)
+			if access == nil {
+				return
+			}
+			r = r.WithContext(context.WithValue(r.Context(), openedKey{}, access))
 		} else if e := checkClientRequest(r); e != nil {
 			refuse(aw, r, e)
+			return
+		}
+		if r.URL.Path == pathPush { // which the library does not know
+			s.push(aw, r)
 			return
 		}
 		r.URL.RawQuery = "" // no parameter of these endpoints may stand in a URL
@@ -74,10 +84,14 @@ func cors(w http.ResponseWriter, r *http.Request, methods, headers string) bool 
 type wireWriter struct {
 	http.ResponseWriter
 	challenge string
+	status    int // in place of the one that is written; 0: none
 }
 
 func (w *wireWriter) WriteHeader(status int) {
 	h := w.Header()
+	if w.status != 0 {
+		status = w.status
+	}
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", w.challenge)
 	}
@@ -153,49 +167,51 @@ func checkClientRequest(r *http.Request) *oauthError {
 	return &oauthError{"unsupported_grant_type", "the grant types here are authorization_code, refresh_token and client_credentials"}
 }
 
-// bearer finds the one access token of a userinfo request, in the header or the
-// body (RFC 6750 2.1, 2.2), and puts it where the library looks. It answers a
-// request that has none or two.
-func bearer(w *wireWriter, r *http.Request) bool {
-	var found []string
+// bearer finds the one access token of a userinfo request and how it is presented,
+// in the header or the body (RFC 6750 2.1, 2.2; RFC 9449 7.1), and puts it where the
+// library looks. It answers a request that has none or two.
+func bearer(w *wireWriter, r *http.Request) (scheme, token string, ok bool) {
+	var found [][2]string
 	for _, v := range r.Header.Values("Authorization") {
 		scheme, token, _ := strings.Cut(v, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			found = append(found, "")
-			continue
+		switch token = strings.TrimSpace(token); {
+		case strings.EqualFold(scheme, "Bearer"):
+			found = append(found, [2]string{"Bearer", token})
+		case strings.EqualFold(scheme, "DPoP"):
+			found = append(found, [2]string{"DPoP", token})
+		default:
+			found = append(found, [2]string{"Bearer", ""})
 		}
-		found = append(found, strings.TrimSpace(token))
 	}
 	if r.Method == http.MethodPost {
 		if err := r.ParseForm(); err != nil {
 			refuse(w, r, &oauthError{"invalid_request", "the body is not a form"})
-			return false
+			return "", "", false
 		}
-		found = append(found, r.PostForm["access_token"]...)
+		for _, token := range r.PostForm["access_token"] {
+			found = append(found, [2]string{"Bearer", token})
+		}
 	}
 	switch {
 	case len(found) == 0:
 		w.WriteHeader(http.StatusUnauthorized)
-		return false
+		return "", "", false
 	case len(found) > 1:
 		w.challenge = `Bearer error="invalid_request"`
 		w.Header().Set("WWW-Authenticate", w.challenge)
 		refuse(w, r, &oauthError{"invalid_request", "more than one access token"})
-		return false
+		return "", "", false
 	}
 	w.challenge = `Bearer error="invalid_token"`
-	if found[0] == "" {
-		refuse(w, r, errInvalidToken)
-		return false
-	}
-	r.Header["Authorization"] = []string{"Bearer " + found[0]}
+	scheme, token = found[0][0], found[0][1]
+	r.Header["Authorization"] = []string{"Bearer " + token}
 	r.PostForm, r.Form = url.Values{}, url.Values{}
-	return true
+	return scheme, token, true
 }
 
 // refuse answers with the JSON of an OAuth error.
-func refuse(w http.ResponseWriter, r *http.Request, e *oauthError) {
-	op.WriteError(w, r, e.wire(r.Context(), nil), nil)
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	op.WriteError(w, r, wireError(r.Context(), err), nil)
 }
 
 var errInvalidClient = &oauthError{"invalid_client", "client authentication failed"}
@@ -290,7 +306,11 @@ func (s *Server) authenticate(ctx context.Context, header http.Header, form url.
 // CodeExchange is the authorization_code grant (RFC 6749 4.1.3).
 func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.AccessTokenRequest]) (*op.Response, error) {
 	c := r.Client.(wireClient).Client
-	g, err := s.redeem(ctx, c, r.Data.Code, r.Data.RedirectURI, r.Data.CodeVerifier)
+	jkt, err := s.bound(ctx, c, r.Header, pathToken)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	g, err := s.redeem(ctx, c, r.Data.Code, r.Data.RedirectURI, r.Data.CodeVerifier, jkt)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -300,7 +320,11 @@ func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Acce
 // RefreshToken is the refresh_token grant (RFC 6749 6).
 func (s *Server) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.RefreshTokenRequest]) (*op.Response, error) {
 	c := r.Client.(wireClient).Client
-	g, err := s.renew(ctx, c, r.Data.RefreshToken, strings.Join(r.Data.Scopes, " "))
+	jkt, err := s.bound(ctx, c, r.Header, pathToken)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	g, err := s.renew(ctx, c, r.Data.RefreshToken, strings.Join(r.Data.Scopes, " "), jkt)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}

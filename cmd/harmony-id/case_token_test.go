@@ -732,11 +732,33 @@ func TestTK13_TK18_NothingInTheDatabase(t *testing.T) {
 	})
 }
 
+// tables are the names of all tables.
+func (w *world) tables() (names []string) {
+	w.t.Helper()
+	query := `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`
+	if w.db.Engine() == "postgres" {
+		query = `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY table_name`
+	}
+	rows := must(w.db.Query(w.t.Context(), query))(w.t)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			w.t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil || len(names) < 15 {
+		w.t.Fatalf("tables %q: %v", names, err)
+	}
+	return names
+}
+
 // dump is every row of every table, with bytes both as they are and in hex.
 func (w *world) dump() string {
 	w.t.Helper()
 	var out strings.Builder
-	for _, table := range []string{"settings", "users", "sessions", "throttles", "events", "clients", "auth_requests", "grants", "signing_keys"} {
+	for _, table := range w.tables() {
 		rows := must(w.db.Query(w.t.Context(), `SELECT * FROM `+table))(w.t)
 		columns := must(rows.Columns())(w.t)
 		for rows.Next() {

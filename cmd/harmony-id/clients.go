@@ -27,6 +27,8 @@ type clientResult struct {
 	JWKS                   json.RawMessage `json:"jwks,omitempty" help:"its public keys, for private_key_jwt"`
 	IDTokenAlg             string          `json:"id_token_signed_response_alg" help:"ES256, RS256 or EdDSA"`
 	RequirePKCE            bool            `json:"require_pkce" help:"whether sign-ins without PKCE are refused"`
+	RequirePAR             bool            `json:"require_pushed_authorization_requests" help:"whether only requests that it pushed are taken (RFC 9126)"`
+	DPoP                   bool            `json:"dpop_bound_access_tokens" help:"whether its tokens are always bound to a key of its own (RFC 9449)"`
 	Require2FA             bool            `json:"require_2fa" help:"whether only people who proved a second factor get there"`
 	ThirdParty             bool            `json:"third_party" help:"whether people are asked before it gets anything"`
 	GrantTypes             []string        `json:"grant_types" help:"what it may use the token endpoint for"`
@@ -42,7 +44,7 @@ func resultOfClient(c *idp.Client, secret string) clientResult {
 		ClientID: c.ID, ClientSecret: secret, ClientName: c.Name,
 		RedirectURIs: list(c.RedirectURIs), PostLogoutRedirectURIs: list(c.PostLogoutRedirectURIs),
 		BackchannelLogoutURI: c.BackchannelLogoutURI,
-		AuthMethod:           c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
+		AuthMethod:           c.AuthMethod, JWKSURI: c.JWKSURI, JWKS: json.RawMessage(c.JWKS), IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, RequirePAR: c.RequirePAR, DPoP: c.DPoP, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
 		GrantTypes: list(c.GrantTypes), Scope: strings.Join(c.Scopes, " "), AccessToken: c.AccessToken,
 		CreatedAt: stamp(c.CreatedAt), OldSecretUntil: stamp(c.OldSecretUntil), DisabledAt: stamp(c.DisabledAt),
 	}
@@ -63,7 +65,7 @@ func (o outputFlag) client(p *program, c *idp.Client, secret string) error {
 		{"client_id", r.ClientID}, {"client_secret", r.ClientSecret}, {"Name", r.ClientName},
 		{"Redirect URIs", strings.Join(r.RedirectURIs, " ")}, {"After sign-out", strings.Join(r.PostLogoutRedirectURIs, " ")},
 		{"Told of sign-outs at", r.BackchannelLogoutURI},
-		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires 2FA", yesNo(r.Require2FA)}, {"Third party", yesNo(r.ThirdParty)},
+		{"Authenticates by", r.AuthMethod}, {"Its keys", r.JWKSURI + string(r.JWKS)}, {"ID tokens", r.IDTokenAlg}, {"Requires PKCE", yesNo(r.RequirePKCE)}, {"Requires PAR", yesNo(r.RequirePAR)}, {"Requires DPoP", yesNo(r.DPoP)}, {"Requires 2FA", yesNo(r.Require2FA)}, {"Third party", yesNo(r.ThirdParty)},
 		{"Grant types", strings.Join(r.GrantTypes, " ")}, {"Scope", r.Scope}, {"Access tokens", r.AccessToken},
 		{"Created", r.CreatedAt.String()}, {"Old secret until", r.OldSecretUntil.String()}, {"Disabled", r.DisabledAt.String()},
 	})
@@ -92,6 +94,8 @@ type clientCreate struct {
 	JWKSURI               string   `name:"jwks-uri" placeholder:"URI" help:"Where it publishes them, in place of a file: https, on the internet; fetched again when a new key is used."`
 	IDTokenAlg            string   `name:"id-token-alg" enum:"ES256,RS256,EdDSA" default:"ES256" placeholder:"ALG" help:"Signature of its ID tokens: ES256 (default), RS256 or EdDSA."`
 	RequirePKCE           bool     `name:"require-pkce" default:"true" negatable:"" help:"Refuse sign-ins without PKCE. Only a workspace with a secret may do without (--require-pkce=false)."`
+	RequirePAR            bool     `name:"require-par" help:"Take only authorization requests that it pushed (RFC 9126), so that nothing of them stands in the browser's address."`
+	DPoP                  bool     `name:"dpop" help:"Give it tokens only that are bound to a key of its own (DPoP, RFC 9449)."`
 	Grant                 []string `sep:"none" placeholder:"GRANT" help:"What it may use the token endpoint for: authorization_code and refresh_token (the default), client_credentials. May be repeated."`
 	Scope                 []string `sep:"none" placeholder:"SCOPE" help:"What it may ask for, by default everything about people: openid, profile, email, phone, address, offline_access. Others, such as api.read, are its own. May be repeated."`
 	AccessToken           string   `enum:"opaque,jwt" default:"opaque" placeholder:"FORM" help:"Its access tokens: opaque (default), or jwt (RFC 9068) for resource servers that read them without asking."`
@@ -164,7 +168,7 @@ func (c clientCreate) Run(ctx context.Context, p *program) error {
 		}
 		made, shown, err := clients.Create(ctx, idp.Client{
 			ID: c.ID, Name: c.Name, RedirectURIs: c.RedirectURI, PostLogoutRedirectURIs: c.PostLogoutRedirectURI, BackchannelLogoutURI: c.BackchannelLogoutURI,
-			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
+			AuthMethod: method, IDTokenAlg: c.IDTokenAlg, RequirePKCE: c.RequirePKCE, RequirePAR: c.RequirePAR, DPoP: c.DPoP, Require2FA: c.Require2FA, ThirdParty: c.ThirdParty,
 			GrantTypes: c.Grant, Scopes: scopes, AccessToken: c.AccessToken, JWKS: jwks, JWKSURI: c.JWKSURI,
 		}, secret, operator().Name)
 		if err != nil {

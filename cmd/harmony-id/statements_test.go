@@ -125,6 +125,15 @@ func TestStatements(t *testing.T) {
 			keyed.assert = ring.assertion("keyed")
 			costs("client credentials with an assertion", func() { keyed.itself("") }, "INSERT assertions", "INSERT grants")
 
+			// A request that is pushed, and tokens that are bound to a key.
+			pushed := w.acme.begin()
+			costs("a pushed request", func() { pushed.push().ok() }, "INSERT pushed_requests")
+			var bound string
+			costs("authorize, pushed", func() { bound = pushed.code(b.get(pushed.url())) }, "DELETE pushed_requests", "SELECT sessions", "INSERT grants")
+			mine := newProver(t, "ES256")
+			costs("code → tokens, bound", func() { k3 = mine.redeem(pushed, bound).ok() }, "INSERT assertions", "UPDATE grants")
+			costs("userinfo, bound", func() { mine.userinfo(w, k3.AccessToken).want(http.StatusOK, "/userinfo") }, "INSERT assertions", "SELECT grants")
+
 			// What is refused costs no more, and what is nonsense costs nothing.
 			costs("garbage", func() {
 				for _, s := range traps() {

@@ -599,6 +599,7 @@ type flow struct {
 	rp       rp
 	query    url.Values
 	verifier string
+	pushed   string // the request_uri of its pushed request, or ""
 }
 
 // begin prepares an authorization request; extra parameters replace, empty ones
@@ -621,7 +622,12 @@ func (c rp) begin(extra ...string) *flow {
 	return f
 }
 
-func (f *flow) url() string { return "/authorize?" + f.query.Encode() }
+func (f *flow) url() string {
+	if f.pushed != "" {
+		return "/authorize?" + url.Values{"client_id": {f.rp.id}, "request_uri": {f.pushed}}.Encode()
+	}
+	return "/authorize?" + f.query.Encode()
+}
 
 // code is what the provider answered at the redirect URI.
 func (f *flow) code(p *page) string {
