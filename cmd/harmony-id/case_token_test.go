@@ -1439,6 +1439,51 @@ func TestRF06_RefreshAfterTheEnd(t *testing.T) {
 	})
 }
 
+// RF-07: with offline_access and without, the end of the session is the end of what
+// it gave (docs/protocol.md), and nothing of it stays on the Sessions tab.
+func TestRF07_SignOutEndsOfflineAccess(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		for _, scope := range []string{"openid", "openid offline_access"} {
+			b, other := w.newBrowser(), w.newBrowser()
+			k := b.connect(w.acme, adaEmail, adaPassword, "scope", scope)
+			if (k.RefreshToken != "") != strings.Contains(scope, "offline_access") {
+				t.Fatalf("%s: %s", scope, k.raw)
+			}
+			other.signIn(adaEmail, adaPassword)
+			other.get("/preferences/sessions").wantText("Acme")
+			b.post("/logout", url.Values{})
+			if w.userinfo(k.AccessToken) != nil {
+				t.Errorf("%s: the access token lives", scope)
+			}
+			if k.RefreshToken != "" {
+				w.acme.refresh(k.RefreshToken).refused(http.StatusBadRequest, "invalid_grant")
+			}
+			if p := other.get("/preferences/sessions"); strings.Contains(p.body, "Acme") {
+				t.Errorf("%s: the Sessions tab still has it:\n%s", scope, p.body)
+			}
+			other.post("/logout", url.Values{})
+		}
+	})
+}
+
+// RF-11: an operator's reset of two-factor authentication ends every refresh token;
+// setting it up ends those of the other sessions unless the person keeps them
+// (TOTP-20).
+func TestRF11_RefreshAfterTheSecondFactorWasReset(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		k := b.connect(w.acme, adaEmail, adaPassword)
+		b.enable()
+		k2 := b.connect(w.globex, adaEmail, adaPassword)
+		w.acme.refresh(k.RefreshToken).ok()
+		if err := w.house.accounts.ResetTwoFactor(t.Context(), w.ada.ID, "4711", account.Actor{Kind: "operator", Name: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		w.dead(w.acme, k)
+		w.dead(w.globex, k2)
+	})
+}
+
 func TestRF08_NoRefreshTokenUnasked(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		b := w.newBrowser()
