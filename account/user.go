@@ -272,7 +272,7 @@ func (s *Store) FindUser(ctx context.Context, idOrEmail string) (*User, error) {
 		}
 		column, value = "email", email
 	}
-	if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+	if !utf8.ValidString(value) || strings.ContainsRune(value, 0) || value == nobody {
 		return nil, ErrNotFound
 	}
 	u, err := ScanUser(s.db.QueryRow(ctx, `SELECT `+userColumns+` FROM users WHERE `+column+` = $1`, value).Scan)
@@ -343,19 +343,39 @@ func (s *Store) EnableUser(ctx context.Context, id string, by Actor) error {
 	})
 }
 
-// DeleteUser deletes a person with every session, code and token. What happened
-// stays recorded under the id alone; the id is never given again.
+// nobody is whose the sessions of a deleted person are until their workspaces have
+// been told: a row without an address, which nobody can find or sign in as.
+const nobody = "-"
+
+// DeleteUser deletes a person and ends every session, code and token. What happened
+// stays recorded under the id alone; the id is never given again. Of a session of
+// which workspaces are still to be told, its ids and times stay until
+// house-keeping deletes it.
 func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
+	now := time.Now()
 	return s.change(ctx, "deleting", id, func(tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1`, id)
-		if err != nil {
+		if err := exists(ctx, tx, id); err != nil {
 			return err
 		}
-		if n == 0 {
-			return ErrNotFound
-		}
-		if _, err := tx.Exec(ctx, `UPDATE events SET address = '', user_agent = '', detail = '{}', due_at = NULL, sealed = NULL WHERE user_id = $1`, id); err != nil {
+		if _, err := endSessions(ctx, tx, id, "", by, now); err != nil {
 			return err
+		}
+		for _, q := range []struct {
+			text string
+			args []any
+		}{
+			{`INSERT INTO users (id, email, email_verified, name, claims, method, created_at, updated_at, disabled_at)
+				VALUES ($1, '', 0, '', '{}', 'none', $2, $2, $2) ON CONFLICT (id) DO NOTHING`, []any{nobody, db.Micros(now)}},
+			{`UPDATE sessions SET user_id = $1, address = '', user_agent = ''
+				WHERE user_id = $2 AND EXISTS (
+					SELECT 1 FROM grants g JOIN clients c ON c.id = g.client_id
+					WHERE g.session_id = sessions.id AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '')`, []any{nobody, id}},
+			{`DELETE FROM users WHERE id = $1`, []any{id}},
+			{`UPDATE events SET address = '', user_agent = '', detail = '{}', due_at = NULL, sealed = NULL WHERE user_id = $1`, []any{id}},
+		} {
+			if _, err := tx.Exec(ctx, q.text, q.args...); err != nil {
+				return err
+			}
 		}
 		return Record(ctx, tx, Event{Kind: "user_deleted", UserID: id, Actor: by})
 	})
@@ -372,7 +392,7 @@ func (s *Store) change(ctx context.Context, doing, id string, fn func(*db.Tx) er
 func exists(ctx context.Context, tx *db.Tx, id string) error {
 	var one int64
 	err := tx.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1`, id).Scan(&one)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) || id == nobody {
 		return ErrNotFound
 	}
 	return err

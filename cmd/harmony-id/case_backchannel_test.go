@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -284,6 +285,7 @@ func TestLO06_EveryEndTells(t *testing.T) {
 			return nil
 		},
 		"disabling": func(w *world, s *account.Store) error { return s.DisableUser(w.t.Context(), w.ada.ID, supporter) },
+		"deleting":  func(w *world, s *account.Store) error { return s.DeleteUser(w.t.Context(), w.ada.ID, supporter) },
 		"an operator, all": func(w *world, s *account.Store) error {
 			_, err := s.EndUserSessions(w.t.Context(), w.ada.ID, supporter)
 			return err
@@ -317,6 +319,52 @@ func TestLO06_EveryEndTells(t *testing.T) {
 			})
 		})
 	}
+}
+
+// LO-07: a person who is deleted is forgotten, while their workspaces are still told.
+func TestLO07_DeletedPersonIsForgotten(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		c := w.listens("told")
+		w.forget()
+		b := w.newBrowser()
+		k := b.connect(c, adaEmail, adaPassword)
+		b.enable()
+		w.newBrowser().signIn(bobEmail, bobPassword)
+		if err := w.house.accounts.DeleteUser(t.Context(), w.ada.ID, supporter); err != nil {
+			t.Fatal(err)
+		}
+		dump := w.dump()
+		for what, gone := range map[string]string{"address": adaEmail, "name": "Ada Lovelace"} {
+			if strings.Contains(dump, gone) {
+				t.Errorf("the database still has her %s", what)
+			}
+		}
+		if n := w.count(`sessions WHERE user_id = '-' AND (address <> '' OR user_agent <> '')`); n != 0 {
+			t.Error("the session that is kept says where she was")
+		}
+		for _, who := range []string{"-", "", w.ada.ID, adaEmail} {
+			if u, err := w.house.accounts.FindUser(t.Context(), who); !errors.Is(err, account.ErrNotFound) {
+				t.Errorf("%q: %v %v", who, u, err)
+			}
+		}
+		if err := w.house.accounts.DeleteUser(t.Context(), "-", supporter); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("deleting nobody: %v", err)
+		}
+		if all := must(w.house.accounts.Users(t.Context(), "", 10))(t); slices.ContainsFunc(all, func(u *account.User) bool { return u.ID == "-" }) {
+			t.Error("nobody is listed")
+		}
+		w.newBrowser().attempt("", "").wantStatus(http.StatusUnprocessableEntity)
+		if got, want := w.told(), []string{"told.test " + sid(k)}; !slices.Equal(got, want) {
+			t.Errorf("told %q, want %q", got, want)
+		}
+		time.Sleep(25 * time.Hour)
+		if err := w.house.clean(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.count(`sessions WHERE user_id = '-'`); n != 0 {
+			t.Errorf("%d sessions are kept", n)
+		}
+	})
 }
 
 // goesOn checks that a session goes on of which nobody was told.
