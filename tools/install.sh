@@ -2,7 +2,9 @@
 # Installs what the tests need and this machine lacks: PostgreSQL, Chromium,
 # Node.js with npm, an authenticator app that is none of ours (zbarimg reads
 # QR codes, oathtool computes codes), on Linux a C compiler (for the race
-# detector), and the commands named as arguments. It is quiet when nothing is missing.
+# detector) and what workspaces are made of there (mod_auth_openidc in an Apache
+# that nobody starts, Authlib for Debian's Python), and the commands named as
+# arguments. It is quiet when nothing is missing.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -23,6 +25,11 @@ missing() {
 	has npm || echo npm
 	has zbarimg || echo zbar
 	has oathtool || echo oathtool
+	[ "$(uname)" = Darwin ] || {
+		is /usr/sbin/apache2 || echo apache2
+		[ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || echo mod_auth_openidc
+		/usr/bin/python3 -c 'import authlib, flask, requests' 2>/dev/null || echo authlib
+	}
 }
 
 want=$(missing "$@")
@@ -42,6 +49,9 @@ if has apt-get; then
 		cc) packages="$packages gcc libc6-dev" ;;
 		npm) ;; # some builds of nodejs bring it along, and then refuse Debian's
 		zbar) packages="$packages zbar-tools" ;;
+		apache2) packages="$packages apache2-bin" ;; # the program without the service
+		mod_auth_openidc) packages="$packages libapache2-mod-auth-openidc" ;;
+		authlib) packages="$packages python3 python3-authlib python3-flask python3-requests" ;;
 		*) packages="$packages $name" ;;
 		esac
 	done

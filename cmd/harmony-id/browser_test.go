@@ -52,7 +52,7 @@ func chromiumPath(t *testing.T) string {
 
 // startChromium starts a browser with nothing in it. It has no sandbox when
 // root runs it, which Chromium insists on.
-func startChromium(t *testing.T) context.Context {
+func startChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromiumPath(t)),
@@ -63,7 +63,7 @@ func startChromium(t *testing.T) context.Context {
 		chromedp.WindowSize(1280, 800),
 		chromedp.Flag("host-resolver-rules", "MAP localhost 127.0.0.1"), // one address, whatever the machine has
 	)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -89,6 +89,7 @@ type tab struct {
 	t       *testing.T
 	ctx     context.Context
 	hosted  []string // the origins whose pages may keep nothing in the browser
+	asked   []string // the origins that pages of others may ask for something
 	scripts bool
 
 	mu         sync.Mutex
@@ -129,7 +130,7 @@ func (b *tab) listen(event any) {
 		if e.Type == cdpnet.ResourceTypeDocument {
 			b.documents[e.RequestID] = e.Request.URL
 			b.requests = append(b.requests, e.Request)
-		} else if from := origin(e.DocumentURL); origin(e.Request.URL) != from && !strings.HasPrefix(e.Request.URL, "data:") {
+		} else if from := origin(e.DocumentURL); origin(e.Request.URL) != from && !slices.Contains(b.asked, origin(e.Request.URL)) && !strings.HasPrefix(e.Request.URL, "data:") {
 			complain("%s asked for %s", e.DocumentURL, e.Request.URL)
 		}
 	case *cdpnet.EventLoadingFailed:

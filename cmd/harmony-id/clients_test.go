@@ -154,44 +154,65 @@ func (p party) signInAt(t *testing.T, authorize string) string {
 	return back.String()
 }
 
-// TestClientsOpenIDClient is npm's openid-client, the certified library of Node.
-func TestClientsOpenIDClient(t *testing.T) {
+// A driver is a program of Node's that plays workspaces, one after the other, and
+// is driven by lines of JSON.
+type driver struct {
+	name    string
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	answers *bufio.Reader
+	stderr  lockedBuffer
+}
+
+func startDriver(t *testing.T, name string) *driver {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	d := &driver{name: name, cmd: exec.CommandContext(ctx, "node", filepath.Join(npmDir, name+".mjs"))}
+	d.cmd.Stderr = &d.stderr
+	d.in = must(d.cmd.StdinPipe())(t)
+	d.answers = bufio.NewReader(must(d.cmd.StdoutPipe())(t))
+	if err := d.cmd.Start(); err != nil {
+		t.Fatalf("%v; \"make tools\" installs Node.js", err)
+	}
+	return d
+}
+
+func (d *driver) ask(t *testing.T, question, answer any) {
+	t.Helper()
+	err := json.NewEncoder(d.in).Encode(question)
+	var line []byte
+	if err == nil {
+		line, err = d.answers.ReadBytes('\n')
+	}
+	if err == nil {
+		err = json.Unmarshal(line, answer)
+	}
+	if err != nil {
+		err = errors.Join(err, d.in.Close(), d.cmd.Wait())
+		t.Fatalf("%s: %v\n%s", d.name, err, &d.stderr)
+	}
+}
+
+// TestClientsNode are npm's openid-client and oauth4webapi, the certified
+// libraries of Node.
+func TestClientsNode(t *testing.T) {
 	npm(t)
 	dbtest.Each(t, func(t *testing.T, engine string) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "node", filepath.Join(npmDir, "openid-client.mjs"))
-		var stderr lockedBuffer
-		cmd.Stderr = &stderr
-		in := must(cmd.StdinPipe())(t)
-		answers := bufio.NewReader(must(cmd.StdoutPipe())(t))
-		if err := cmd.Start(); err != nil {
-			t.Fatalf("%v; \"make tools\" installs Node.js", err)
-		}
-		ask := func(t *testing.T, question, answer any) {
-			t.Helper()
-			err := json.NewEncoder(in).Encode(question)
-			var line []byte
-			if err == nil {
-				line, err = answers.ReadBytes('\n')
-			}
-			if err == nil {
-				err = json.Unmarshal(line, answer)
-			}
-			if err != nil {
-				err = errors.Join(err, in.Close(), cmd.Wait())
-				t.Fatalf("openid-client: %v\n%s", err, &stderr)
-			}
-		}
+		drivers := []*driver{startDriver(t, "openid-client"), startDriver(t, "oauth4webapi")}
 		eachParty(t, engine, func(t *testing.T, p party) {
-			var begun struct{ Authorize string }
-			ask(t, p, &begun)
-			var r received
-			ask(t, map[string]string{"callback": p.signInAt(t, begun.Authorize)}, &r)
-			r.check(t, p)
+			for _, d := range drivers {
+				var begun struct{ Authorize string }
+				d.ask(t, p, &begun)
+				var r received
+				d.ask(t, map[string]string{"callback": p.signInAt(t, begun.Authorize)}, &r)
+				r.check(t, p)
+			}
 		})
-		if err := errors.Join(in.Close(), cmd.Wait()); err != nil && !t.Failed() {
-			t.Errorf("openid-client: %v\n%s", err, &stderr)
+		for _, d := range drivers {
+			if err := errors.Join(d.in.Close(), d.cmd.Wait()); err != nil && !t.Failed() {
+				t.Errorf("%s: %v\n%s", d.name, err, &d.stderr)
+			}
 		}
 	})
 }
