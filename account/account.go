@@ -29,6 +29,8 @@ type Config struct {
 	SessionIdle time.Duration
 	// SessionMax ends a session however busy it is (ASVS 7.3.2). Default 30 days.
 	SessionMax time.Duration
+	// Watch is told what the Store decides.
+	Watch Watch
 }
 
 // A Store keeps people and what they prove themselves with. It may be used by
@@ -44,6 +46,7 @@ type Store struct {
 	notices   *secret.Box
 	hasher    *hasher
 	cfg       Config
+	watch     Watch
 	letters   chan struct{}
 	ended     chan struct{}
 }
@@ -55,7 +58,9 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	cfg.PasswordMinLength = cmp.Or(cfg.PasswordMinLength, 12)
 	cfg.SessionIdle = cmp.Or(cfg.SessionIdle, 72*time.Hour)
 	cfg.SessionMax = cmp.Or(cfg.SessionMax, 30*24*time.Hour)
-	s := &Store{db: d, ring: ring, hasher: newHasher(cfg.HashMemory), cfg: cfg, letters: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
+	s := &Store{db: d, ring: ring, cfg: cfg, watch: cfg.Watch.complete(), letters: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
+	s.hasher = newHasher(cfg.HashMemory)
+	s.hasher.took = s.watch.Hashed
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
 		s.flows, s.notices = ring.Box("google flow"), ring.Box("notice")

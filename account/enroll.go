@@ -278,6 +278,9 @@ func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFact
 		}
 		return Record(ctx, tx, Event{Kind: EventTwoFactorOff, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: detail})
 	})
+	if p != nil {
+		s.watch.SecondFactor(outcome(err))
+	}
 	return token, s.told("disabling two-factor authentication", err)
 }
 

@@ -134,6 +134,14 @@ func isSubject(s string) bool {
 // are ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount, ErrNoIdentity and
 // ErrWrong (a disabled account).
 func (s *Store) CheckGoogle(ctx context.Context, id Identity, signUp bool, d Device) (*Login, error) {
+	l, err := s.checkGoogle(ctx, id, signUp, d)
+	if err != nil && !errors.Is(err, ErrNoIdentity) { // which is Google's failure and no sign-in
+		s.watch.SignIn("google", outcome(err))
+	}
+	return l, err
+}
+
+func (s *Store) checkGoogle(ctx context.Context, id Identity, signUp bool, d Device) (*Login, error) {
 	if id.Issuer == "" || !isSubject(id.Subject) {
 		return nil, ErrNoIdentity
 	}

@@ -52,11 +52,12 @@ const (
 type hasher struct {
 	slots   chan struct{}
 	waiting atomic.Int64
+	took    func(time.Duration) // is told of each hash
 }
 
 func newHasher(memory int64) *hasher {
 	n := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/(int64(current.memory)<<10)))
-	return &hasher{slots: make(chan struct{}, n)}
+	return &hasher{slots: make(chan struct{}, n), took: func(time.Duration) {}}
 }
 
 // turn waits for a slot. Its errors are ErrBusy and the context's.
@@ -91,7 +92,10 @@ func (h *hasher) derive(ctx context.Context, password string, salt []byte, p par
 	}
 	defer done()
 	// NFC: what a person types is the same password on every keyboard (NIST SP 800-63B-4 3.1.1.2).
-	return argon2.IDKey(norm.NFC.Bytes([]byte(password)), salt, p.time, p.memory, p.threads, size), nil
+	began := time.Now()
+	key := argon2.IDKey(norm.NFC.Bytes([]byte(password)), salt, p.time, p.memory, p.threads, size)
+	h.took(time.Since(began))
+	return key, nil
 }
 
 // hash returns the PHC string of a new password.

@@ -250,6 +250,7 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 		}
 		return Record(ctx, tx, e)
 	})
+	s.watch.SecondFactor(outcome(err))
 	if f.Backup {
 		return token, s.told("proving a session", err)
 	}

@@ -55,6 +55,14 @@ func (l *Login) UserID() string { return l.userID }
 // it is judged. Its errors are ErrWrong, *ThrottledError, ErrTooLong and ErrBusy;
 // all that is not the right password of an enabled account is ErrWrong, after the same work.
 func (s *Store) CheckPassword(ctx context.Context, a Attempt) (*Login, error) {
+	l, err := s.checkPassword(ctx, a)
+	if err != nil {
+		s.watch.SignIn("password", outcome(err))
+	}
+	return l, err
+}
+
+func (s *Store) checkPassword(ctx context.Context, a Attempt) (*Login, error) {
 	if tooLong(a.Password) {
 		return nil, ErrTooLong
 	}
@@ -184,6 +192,11 @@ func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p 
 	if p.Session != "" {
 		p.Known = s.remember(browser, l.userID, l.credential)
 	}
+	result := outcome(err)
+	if err == nil && p.Half != "" {
+		result = "half"
+	}
+	s.watch.SignIn(method(l.amr), result)
 	if o.newBrowser {
 		return p, s.told("opening a session", err)
 	}
@@ -378,7 +391,9 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 		}
 		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
 	})
+	s.watch.SecondFactor(outcome(err))
 	if err == nil {
+		s.watch.SignIn(method(h.amr), "ok")
 		p.Known = s.remember(browser, h.UserID, h.credential)
 	}
 	if f.Backup || h.newBrowser {

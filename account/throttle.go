@@ -138,7 +138,7 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 	if n == int64(len(lanes)) {
 		return nil
 	}
-	wait := time.Second
+	wait, refused := time.Second, lanes[0]
 	for _, l := range lanes {
 		var tat int64
 		err := s.db.QueryRow(ctx, `SELECT tat FROM throttles WHERE key = $1`, l.key).Scan(&tat)
@@ -148,8 +148,11 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 		if err != nil {
 			return fmt.Errorf("throttle: %w", err)
 		}
-		wait = max(wait, db.Time(tat).Sub(now.Add(window-l.interval())))
+		if one := db.Time(tat).Sub(now.Add(window - l.interval())); one > wait {
+			wait, refused = one, l
+		}
 	}
+	s.watch.Throttled(refused.name())
 	return &ThrottledError{Wait: wait}
 }
 

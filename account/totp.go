@@ -157,6 +157,14 @@ type SecondFactor struct {
 // kind EventCodeFailed (after a first proof) or EventConfirmFailed (in a session).
 // Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrBusy and *ThrottledError.
 func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
+	p, err := s.judged(ctx, e, known, f)
+	if err != nil { // of a right one its spending decides
+		s.watch.SecondFactor(outcome(err))
+	}
+	return p, err
+}
+
+func (s *Store) judged(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
 	kind, column, most := "code", "failures", maxCodeFailures
 	afterFirst := e.Kind == EventCodeFailed
 	if f.Backup {

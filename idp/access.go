@@ -222,5 +222,6 @@ func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []strin
 	if err != nil {
 		return nil, err
 	}
+	s.cfg.Watch.Token(grantClient)
 	return &tokenResponse{AccessToken: token, TokenType: tokenType(jkt), ExpiresIn: int64(ends.Sub(now).Seconds()), Scope: g.scope}, nil
 }

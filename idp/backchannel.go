@@ -221,6 +221,7 @@ func (t *Teller) tell(ctx context.Context, n notice) (confirmed bool, err error)
 	log := t.log.With("client_id", n.client.ID, "session", n.sessionID, "tries", n.tries+1)
 	if why == nil {
 		log.Info("logout told")
+		t.s.cfg.Watch.Told("confirmed")
 		return true, t.s.noteTold(note, n, confirmedResult)
 	}
 	wait := min(tellLastWait, tellFirstWait<<min(n.tries, 12))
@@ -229,9 +230,11 @@ func (t *Teller) tell(ctx context.Context, n notice) (confirmed bool, err error)
 		wait = 0
 	case time.Now().Add(wait).After(n.ended.Add(tellPatience)):
 		log.Error("logout given up", "error", why.Error())
+		t.s.cfg.Watch.Told("given_up")
 		return false, t.s.noteTold(note, n, why.Error())
 	default:
 		log.Warn("logout delayed", "again_in", wait.String(), "error", why.Error())
+		t.s.cfg.Watch.Told("delayed")
 	}
 	return false, t.s.noteFailed(note, n, why.Error(), wait)
 }

@@ -377,8 +377,10 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 	case !equal(h, prev) && !s.madeHere(g.id, token):
 		return sql.ErrNoRows
 	}
+	ended := false
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE grants SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL`, db.Micros(now), g.id)
+		ended = n > 0
 		if err != nil || n == 0 {
 			return err
 		}
@@ -388,6 +390,9 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 	})
 	if err != nil {
 		return err
+	}
+	if ended {
+		s.cfg.Watch.RefreshReused()
 	}
 	return fmt.Errorf("%w (the refresh token was used before, its grant has ended)", errInvalidGrant)
 }

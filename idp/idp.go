@@ -57,6 +57,8 @@ type Config struct {
 	Roots *x509.CertPool
 	// Outbound reaches these addresses. Nil: the network, with outboundClient's guards.
 	Outbound http.RoundTripper
+	// Watch is told what the Server does.
+	Watch Watch
 }
 
 // The protocol's fixed lifetimes.
@@ -87,6 +89,7 @@ type Server struct {
 // EnsureKeys.
 func New(d *db.DB, ring *secret.Ring, sessions *session.Manager, cfg Config) (*Server, error) {
 	cfg.Rotation = cmp.Or(cfg.Rotation, DefaultRotation)
+	cfg.Watch = cfg.Watch.complete()
 	s := &Server{
 		cfg:      cfg,
 		db:       d,

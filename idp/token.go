@@ -42,8 +42,8 @@ type idClaims struct {
 	AtHash   string   `json:"at_hash,omitempty"`
 }
 
-// tokens makes the answer for a grant.
-func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response, error) {
+// tokens makes the answer for a grant, by a grant type.
+func (s *Server) tokens(ctx context.Context, c *Client, g *grant, by string) (*op.Response, error) {
 	snap, err := s.state.get(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -73,6 +73,7 @@ func (s *Server) tokens(ctx context.Context, c *Client, g *grant) (*op.Response,
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
+	s.cfg.Watch.Token(by)
 	return op.NewResponse(tokenResponse{
 		AccessToken:  access,
 		TokenType:    tokenType(g.jkt),

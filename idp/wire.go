@@ -314,7 +314,7 @@ func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Acce
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	return s.tokens(ctx, c, g)
+	return s.tokens(ctx, c, g, grantCode)
 }
 
 // RefreshToken is the refresh_token grant (RFC 6749 6).
@@ -328,7 +328,7 @@ func (s *Server) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.Refr
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	return s.tokens(ctx, c, g)
+	return s.tokens(ctx, c, g, grantRefresh)
 }
 
 // wireClient is a client as the library asks about it. What it would decide with

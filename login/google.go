@@ -41,6 +41,10 @@ type GoogleConfig struct {
 	SignUp bool
 	// Transport reaches the issuer. Nil: the network.
 	Transport http.RoundTripper
+	// Watch is told of sign-ins that failed here, for the operator's metrics:
+	// "unavailable" (Google did not do its part) or "refused" (by Domains). Those that
+	// got as far as an account are account's to tell of. Nil: nobody is told.
+	Watch func(result string)
 }
 
 // What Google may take, and how much it may say (FED-13).
@@ -95,6 +99,9 @@ func NewGoogle(cfg GoogleConfig) *Google {
 		t.DialContext = (&net.Dialer{Timeout: googleTimeout}).DialContext
 		t.MaxResponseHeaderBytes = 64 << 10
 		transport = t
+	}
+	if cfg.Watch == nil {
+		cfg.Watch = func(string) {}
 	}
 	g := &Google{cfg: cfg}
 	g.client = &http.Client{
@@ -389,7 +396,7 @@ func (h *Handler) google(w http.ResponseWriter, r *http.Request) error {
 	}
 	away, err := h.Google.leave(r.Context(), f, hint)
 	if err != nil {
-		return googleFailed(err, to)
+		return h.googleFailed(err, to)
 	}
 	h.Sessions.SetCookie(w, flowCookie, f.Browser, 10*time.Minute)
 	http.Redirect(w, r, away, http.StatusSeeOther)
@@ -398,7 +405,8 @@ func (h *Handler) google(w http.ResponseWriter, r *http.Request) error {
 
 // googleFailed is the page of a Google that did not do its part. What it said is
 // for the log.
-func googleFailed(err error, to string) error {
+func (h *Handler) googleFailed(err error, to string) error {
+	h.Google.cfg.Watch("unavailable")
 	return &web.Error{Status: http.StatusBadGateway, Title: "google_failed.title", Message: "google_failed.text", Action: "google_failed.action", ActionURL: withTo("/login", to), Err: err}
 }
 
@@ -417,18 +425,18 @@ func (h *Handler) googleCallback(w http.ResponseWriter, r *http.Request) error {
 	if code := q.Get("error"); code != "" {
 		web.Log(r.Context()).InfoContext(r.Context(), "google refused", "error", printable(code))
 		if code != "access_denied" {
-			return googleFailed(fmt.Errorf("%w: answered %s", errGoogle, printable(code)), f.To)
+			return h.googleFailed(fmt.Errorf("%w: answered %s", errGoogle, printable(code)), f.To)
 		}
 		h.Sessions.Notice(w, "google_cancelled", "")
 		http.Redirect(w, r, back, http.StatusSeeOther)
 		return nil
 	}
 	if iss := q.Get("iss"); iss != "" && iss != h.Google.cfg.Issuer { // RFC 9207
-		return googleFailed(fmt.Errorf("%w: the answer is another issuer's", errGoogle), f.To)
+		return h.googleFailed(fmt.Errorf("%w: the answer is another issuer's", errGoogle), f.To)
 	}
 	id, err := h.Google.arrive(r.Context(), f, q.Get("code"))
 	if errors.Is(err, errGoogle) {
-		return googleFailed(err, f.To)
+		return h.googleFailed(err, f.To)
 	}
 	if err == nil && f.SessionID != "" {
 		return h.googleConfirmed(w, r, f, id)
@@ -458,6 +466,7 @@ func (h *Handler) googleRefused(w http.ResponseWriter, r *http.Request, f *accou
 	notice, email := "", ""
 	switch {
 	case errors.Is(err, errDomain):
+		h.Google.cfg.Watch("refused")
 		notice = "google_domain"
 	case errors.Is(err, account.ErrUnverified):
 		notice = "google_unverified"
@@ -468,7 +477,7 @@ func (h *Handler) googleRefused(w http.ResponseWriter, r *http.Request, f *accou
 	case errors.Is(err, account.ErrNoAccount), errors.Is(err, account.ErrWrong):
 		notice = "google_no_account"
 	case errors.Is(err, account.ErrNoIdentity):
-		return googleFailed(err, f.To)
+		return h.googleFailed(err, f.To)
 	default:
 		return err
 	}
@@ -499,7 +508,7 @@ func (h *Handler) googleConfirmed(w http.ResponseWriter, r *http.Request, f *acc
 		http.Redirect(w, r, withTo("/login", f.To), http.StatusSeeOther)
 		return nil
 	case errors.Is(err, account.ErrNoIdentity):
-		return googleFailed(err, f.To)
+		return h.googleFailed(err, f.To)
 	case err != nil:
 		return err
 	}

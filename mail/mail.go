@@ -51,6 +51,9 @@ type Config struct {
 	From string
 	// Links are the operator's pages; mails name support's.
 	Links templates.Links
+	// Watch is told what became of each attempt to send a mail, for the operator's
+	// metrics: "sent", "delayed" or "given_up". Nil: nobody is told.
+	Watch func(result string)
 }
 
 // ParseFrom reads the sender of mails, "no-reply@example.com" or with a display

@@ -58,6 +58,9 @@ func NewWorker(outbox Outbox, sender Sender, cfg Config, places *device.Places, 
 	if log == nil {
 		log = slog.Default()
 	}
+	if cfg.Watch == nil {
+		cfg.Watch = func(string) {}
+	}
 	return &Worker{outbox: outbox, sender: sender, cfg: cfg, places: places, log: log}
 }
 
@@ -154,14 +157,17 @@ func (w *Worker) tell(ctx context.Context, l account.Letter) (sent bool, err err
 	log := w.log.With("event", l.ID, "kind", l.Kind, "tries", l.Tries+1)
 	switch {
 	case err == nil:
+		w.cfg.Watch("sent")
 		return true, w.outbox.LetterSent(note, l.ID)
 	case !refused && ctx.Err() != nil: // stopping
 		return false, w.outbox.LetterFailed(note, l.ID, 0)
 	case refused || time.Since(l.At) > patience:
 		log.Error("mail given up", "error", err.Error())
+		w.cfg.Watch("given_up")
 		return false, w.outbox.LetterGivenUp(note, l.ID, err.Error())
 	}
 	wait := min(lastWait, firstWait<<min(l.Tries, 7))
 	log.Warn("mail delayed", "again_in", wait.String(), "error", err.Error())
+	w.cfg.Watch("delayed")
 	return false, w.outbox.LetterFailed(note, l.ID, wait)
 }

@@ -39,6 +39,8 @@ type Config struct {
 	// JSON reports the paths that answer errors in JSON, not with a page, and
 	// may be asked for OPTIONS. Nil: there are none.
 	JSON func(path string) bool
+	// Watch is told of each answer, for the operator's metrics. Nil: nobody is told.
+	Watch func(status int, took time.Duration)
 }
 
 // site is a Config made ready for use.
@@ -212,14 +214,17 @@ func (x *exchange) end() {
 
 // access writes the line of the access log.
 func (x *exchange) access() {
-	ctx := x.request.Context()
-	if !x.site.log.Enabled(ctx, slog.LevelInfo) {
-		return
-	}
 	if x.status == 0 {
 		x.status = http.StatusOK // net/http sends it for us
 	}
 	now := time.Now()
+	if x.site.Watch != nil {
+		x.site.Watch(x.status, now.Sub(x.start))
+	}
+	ctx := x.request.Context()
+	if !x.site.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
 	r := slog.NewRecord(now, slog.LevelInfo, "request", 0)
 	r.AddAttrs(
 		slog.String("request", x.ids[0]),

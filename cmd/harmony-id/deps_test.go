@@ -59,7 +59,7 @@ var rooms = map[string]room{
 	"cmd/harmony-id": {
 		ours: []string{"account", "db", "device", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
 		outside: []string{
-			"github.com/alecthomas/kong", "github.com/gorilla/mux",
+			"github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang",
 			"github.com/coreos/go-oidc/v3", "golang.org/x/oauth2", // the demo workspaces
 		},
 		std: []string{"net/http"},

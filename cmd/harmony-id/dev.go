@@ -170,7 +170,7 @@ func (c devCommand) Run(ctx context.Context, p *program) (err error) {
 	if err := c.greet(p.stdout, issuer, urls[3], urls[4], demos); err != nil {
 		return err
 	}
-	if err := serveUntil(ctx, log, devDrainTime, house, sites...); err != nil {
+	if err := (serving{log: log, house: house, sites: sites, patience: devDrainTime}).until(ctx); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(p.stdout, "\nStopped. What you did is kept in", c.Dir)

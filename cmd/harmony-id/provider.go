@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"time"
 
 	"github.com/gorilla/mux"
 
@@ -37,6 +38,8 @@ type houseConfig struct {
 	google  *login.GoogleConfig // nil: nobody signs in with Google; RedirectURL is filled in
 	standIn bool                // dev's stand-in for Google: another look, other cookies
 	log     *slog.Logger
+
+	answered func(status int, took time.Duration) // is told of each answer; nil: nobody is
 }
 
 // A house is the provider, assembled.
@@ -47,6 +50,8 @@ type house struct {
 	mail     *mail.Worker                // tells people what happened; its Run is the caller's to start
 	teller   *idp.Teller                 // tells workspaces that sessions ended; so is its Run
 	clean    func(context.Context) error // house-keeping, every minute or so
+
+	oldestNotice func(context.Context) (time.Time, error) // see idp.Server
 }
 
 // newHouse assembles the provider over a migrated database. All its routes are
@@ -116,12 +121,13 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	return &house{
 		handler: web.Wrap(web.Config{
 			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/", StandIn: cfg.standIn,
-			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON,
+			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON, Watch: cfg.answered,
 		}, r),
-		accounts: accounts,
-		clients:  idp.NewClients(d),
-		mail:     worker,
-		teller:   provider.NewTeller(accounts.Ended(), cfg.log),
+		accounts:     accounts,
+		clients:      idp.NewClients(d),
+		mail:         worker,
+		teller:       provider.NewTeller(accounts.Ended(), cfg.log),
+		oldestNotice: provider.OldestNotice,
 		clean: func(ctx context.Context) error {
 			return errors.Join(accounts.Clean(ctx), provider.Clean(ctx), provider.RotateKeys(ctx))
 		},

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,13 +23,18 @@ import (
 	"github.com/harmony/id/secret"
 )
 
-type serveCommand struct {
+// serveSettings are what serve keeps to: those of every part of the provider.
+type serveSettings struct {
 	Issuer             string     `setting:"" placeholder:"URL" help:"Address of this provider, as people and workspaces write it: https://id.example.com. Fixed at the first start. Required."`
 	EncryptionKeysFile string     `setting:"" placeholder:"FILE" help:"Keys that encrypt what the database keeps, as harmony-id secrets generate prints them. Required."`
 	HTTPAddr           listenAddr `name:"http-addr" setting:"" default:":8080" placeholder:"ADDR" help:"Where to listen."`
 	TLSCertFile        string     `name:"tls-cert-file" setting:"" placeholder:"FILE" help:"Certificate chain (PEM); read again when it changes. Without it a proxy in front ends TLS."`
 	TLSKeyFile         string     `name:"tls-key-file" setting:"" placeholder:"FILE" help:"The certificate's key (PEM)."`
-	TrustedProxies     networks   `setting:"" placeholder:"NETWORKS" help:"Proxies whose X-Forwarded-For is believed: 10.0.0.0/8,192.0.2.7. Default none."`
+	TrustedProxies     networks   `setting:"" placeholder:"NETWORKS" help:"Proxies whose X-Forwarded-For and X-Request-Id are believed: 10.0.0.0/8,192.0.2.7. Default none."`
+
+	adminSettings
+	AdminPprof bool          `setting:"" placeholder:"BOOL" help:"Answer /debug/pprof on the admin listener, too, for whoever looks for what costs time or memory."`
+	DrainDelay time.Duration `setting:"" default:"5s" placeholder:"TIME" help:"Told to stop, go on serving for so long while /readyz answers 503, so that a load balancer sends no more."`
 
 	databaseSettings
 	sessionSettings
@@ -41,6 +47,10 @@ type serveCommand struct {
 	googleSettings
 	placeSettings
 	linkSettings
+}
+
+type serveCommand struct {
+	serveSettings
 
 	Migrate           bool `help:"Migrate a PostgreSQL database at the start, as is always done with SQLite."`
 	AllowIssuerChange bool `help:"Take the new issuer in place of the one that the database was first served under. Every workspace must then be configured anew."`
@@ -53,7 +63,7 @@ func (serveCommand) Help() string {
 
 // check refuses settings that cannot be or do not fit together, each with what
 // to write.
-func (c serveCommand) check(p *program) (*url.URL, *secret.Ring, error) {
+func (c serveSettings) check(p *program) (*url.URL, *secret.Ring, error) {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	var issuer *url.URL
@@ -74,7 +84,7 @@ func (c serveCommand) check(p *program) (*url.URL, *secret.Ring, error) {
 	if c.TLSCertFile != "" && issuer != nil && issuer.Scheme != "https" {
 		refuse("there is a TLS certificate but the issuer is %s: write https://%s", issuer, issuer.Host)
 	}
-	for _, err := range []error{c.sessionSettings.check(), c.tokenSettings.check(), c.rotationSettings.check(), c.passwordSettings.check()} {
+	for _, err := range []error{c.sessionSettings.check(), c.tokenSettings.check(), c.rotationSettings.check(), c.passwordSettings.check(), atLeast("drain-delay", c.DrainDelay, 0)} {
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -86,41 +96,78 @@ func (c serveCommand) check(p *program) (*url.URL, *secret.Ring, error) {
 	return issuer, ring, err
 }
 
-// Run serves until ctx ends, and then finishes what runs.
-func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
+// A plan is settings that were read, checked and made into what a house is built
+// from.
+type plan struct {
+	ring         *secret.Ring
+	certificates *tls.Config // nil: a proxy ends TLS
+	house        houseConfig
+}
+
+// plan reads everything that the settings name but the database. What is wrong is said
+// with what to write. The caller closes the plan's places.
+func (c serveSettings) plan(p *program) (*plan, error) {
 	issuer, ring, err := c.check(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var certificates *tls.Config
+	out := &plan{ring: ring}
 	if c.TLSCertFile != "" {
-		if certificates, err = serveTLS(c.TLSCertFile, c.TLSKeyFile, p.log); err != nil {
-			return &exit{exitUsage, err}
+		if out.certificates, err = serveTLS(c.TLSCertFile, c.TLSKeyFile, p.log); err != nil {
+			return nil, &exit{exitUsage, err}
 		}
-	}
-	if issuer.Scheme == "https" && c.TLSCertFile == "" && len(c.TrustedProxies) == 0 {
-		p.log.Warn("a proxy seems to end TLS, and none is trusted: all people share one address, and with it the limit on attempts. Write " +
-			variable("trusted-proxies") + "=ADDRESS of the proxy")
 	}
 	sender, from, err := c.sender(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	google, err := c.googleSettings.config(p)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	protocol := idpConfig(issuer, c.tokenSettings, c.rotationSettings, c.outboundSettings)
+	if protocol.Roots, err = roots(c.OutboundCAFile); err != nil {
+		return nil, usagef("%w", err)
 	}
 	places, err := c.places(p)
 	if err != nil {
+		return nil, err
+	}
+	out.house = houseConfig{
+		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: protocol,
+		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
+	}
+	return out, nil
+}
+
+// unknownProxy reports whether a proxy seems to end TLS whose word is not believed.
+func (c serveSettings) unknownProxy(issuer *url.URL) bool {
+	return issuer.Scheme == "https" && c.TLSCertFile == "" && len(c.TrustedProxies) == 0
+}
+
+// Run serves until ctx ends, and then finishes what runs.
+func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
+	plan, err := c.plan(p)
+	if err != nil {
 		return err
 	}
-	defer places.Close()
+	defer plan.house.places.Close()
+	issuer := plan.house.issuer
+	if c.unknownProxy(issuer) {
+		p.log.Warn("a proxy seems to end TLS, and none is trusted: all people share one address, and with it the limit on attempts. Write " +
+			variable("trusted-proxies") + "=ADDRESS of the proxy")
+	}
 	boundMemory(p.environ, c.HashMemory)
 	listener, err := listen(string(c.HTTPAddr), "http-addr")
 	if err != nil {
 		return err
 	}
 	defer listener.Close() // the server closes it too; here if it never came to that
+	adminListener, err := listen(string(c.AdminAddr), "admin-addr")
+	if err != nil {
+		return err
+	}
+	defer adminListener.Close()
 	use := useToServe
 	if c.Migrate {
 		use = useAndMigrate
@@ -137,25 +184,27 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	protocol := idpConfig(issuer, c.tokenSettings, c.rotationSettings, c.outboundSettings)
-	if protocol.Roots, err = roots(c.OutboundCAFile); err != nil {
-		return usagef("%w", err)
-	}
-	house, err := newHouse(ctx, d, ring, houseConfig{
-		issuer: issuer, account: accountConfig(c.sessionSettings, c.passwordSettings), idp: protocol,
-		proxies: c.TrustedProxies, links: c.links(), places: places, mail: mail.Config{From: from}, sender: sender, google: google, log: p.log,
-	})
+	metrics := newMetrics()
+	metrics.watch(&plan.house)
+	house, err := newHouse(ctx, d, plan.ring, plan.house)
 	if err != nil {
 		return err
 	}
+	metrics.registry.MustRegister(newStateCollector(d, house))
+	admin := &admin{db: d, keys: idp.NewKeys(d, nil), metrics: metrics, profiles: c.AdminPprof, log: p.log}
 	server := newServer(house.handler, p.log)
-	if server.TLSConfig = certificates; certificates != nil {
-		listener = tls.NewListener(listener, certificates)
+	if server.TLSConfig = plan.certificates; plan.certificates != nil {
+		listener = tls.NewListener(listener, plan.certificates)
 	}
 	if _, err := fmt.Fprintf(p.stdout, "Harmony ID serves %s on %s\n", issuer, listener.Addr()); err != nil {
 		return err
 	}
-	return serveUntil(ctx, p.log, drainTime, house, site{server, []net.Listener{listener}})
+	p.log.Info("serving", "issuer", issuer.String(), "addr", listener.Addr().String(), "admin_addr", adminListener.Addr().String(), "database", d.Engine())
+	return serving{
+		log: p.log, house: house, sites: []site{{server, []net.Listener{listener}}},
+		admin: admin, adminSite: site{newServer(admin.handler(), p.log), []net.Listener{adminListener}},
+		delay: c.DrainDelay, patience: drainTime,
+	}.until(ctx)
 }
 
 // The bounds of a connection. A sign-in may wait 5 s for its turn to be hashed,
@@ -205,49 +254,84 @@ type site struct {
 	listeners []net.Listener
 }
 
-// serveUntil serves until ctx ends or a server fails, then stops accepting and
-// waits up to patience for what still runs. Meanwhile the house is kept, its mails
-// are sent and its workspaces told of sessions that end.
-func serveUntil(ctx context.Context, log *slog.Logger, patience time.Duration, h *house, sites ...site) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var all sync.WaitGroup
+// serving is what runs while the program serves.
+type serving struct {
+	log       *slog.Logger
+	house     *house
+	sites     []site
+	admin     *admin        // nil: nobody is told how it goes
+	adminSite site          // of admin
+	delay     time.Duration // how long it goes on, told to stop, while admin says so
+	patience  time.Duration // how long it then waits for what still runs
+}
+
+// until serves until ctx ends or a server fails. Told to stop, it first says so on
+// the admin listener and goes on for its delay, and then stops accepting and waits up
+// to its patience for what still runs. Meanwhile the house is kept, its mails are sent
+// and its workspaces told of sessions that end.
+func (s serving) until(ctx context.Context) error {
+	broken, breaks := context.WithCancel(context.Background())
+	defer breaks()
+	work, rest := context.WithCancel(context.Background())
+	defer rest()
+	sites := s.sites
+	if s.admin != nil {
+		sites = append(slices.Clone(sites), s.adminSite)
+	}
+	var servers, workers sync.WaitGroup
 	failed := make(chan error, 2*len(sites))
-	for _, s := range sites {
-		for _, l := range s.listeners {
-			all.Go(func() {
-				if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	for _, one := range sites {
+		for _, l := range one.listeners {
+			servers.Go(func() {
+				if err := one.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 					failed <- fmt.Errorf("serving on %s: %w", l.Addr(), err)
-					stop()
+					breaks()
 				}
 			})
 		}
 	}
-	all.Go(func() { keepHouse(ctx, log, h.clean) })
-	all.Go(func() { h.mail.Run(ctx) })
-	all.Go(func() { h.teller.Run(ctx) })
-	<-ctx.Done()
+	workers.Go(func() { keepHouse(work, s.log, s.house.clean) })
+	workers.Go(func() { s.house.mail.Run(work) })
+	workers.Go(func() { s.house.teller.Run(work) })
+	select {
+	case <-ctx.Done():
+	case <-broken.Done():
+	}
 	began := time.Now()
-	log.Info("stopping", "up_to", patience.String())
-	drain, cancel := context.WithTimeout(context.Background(), patience)
+	s.log.Info("stopping", "after", s.delay.String(), "up_to", s.patience.String())
+	if s.admin != nil {
+		s.admin.draining.Store(true)
+		select {
+		case <-time.After(s.delay):
+		case <-broken.Done():
+		}
+	}
+	rest()
+	drain, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	var drained sync.WaitGroup
-	for _, s := range sites {
-		drained.Go(func() {
-			if err := s.server.Shutdown(drain); err != nil {
-				log.Info("connections were cut off", "error", err)
-				s.server.Close()
-			}
-		})
+	for _, one := range s.sites {
+		drained.Go(func() { s.shutDown(drain, one) })
 	}
 	drained.Wait()
-	all.Wait()
-	log.Info("stopped", "after_ms", time.Since(began).Milliseconds())
+	workers.Wait()
+	if s.admin != nil { // to the end: who watches sees how it goes
+		s.shutDown(drain, s.adminSite)
+	}
+	servers.Wait()
+	s.log.Info("stopped", "after_ms", time.Since(began).Milliseconds())
 	select {
 	case err := <-failed:
 		return err
 	default:
 		return nil
+	}
+}
+
+func (s serving) shutDown(ctx context.Context, one site) {
+	if err := one.server.Shutdown(ctx); err != nil {
+		s.log.Info("connections were cut off", "error", err)
+		one.server.Close()
 	}
 }
 

@@ -80,6 +80,7 @@ func serveShell(t *testing.T, database string) (shell, string) {
 	return shell{t, []string{
 		"HARMONY_ID_ISSUER=http://" + address, "HARMONY_ID_HTTP_ADDR=" + address,
 		"HARMONY_ID_ENCRYPTION_KEYS_FILE=" + keys, "HARMONY_ID_DATABASE_URL=" + database,
+		"HARMONY_ID_ADMIN_ADDR=127.0.0.1:0", "HARMONY_ID_DRAIN_DELAY=0s",
 		"HARMONY_ID_SMTP_URL=smtp://127.0.0.1:1", "HARMONY_ID_MAIL_FROM=no-reply@example.com", // nobody listens there: mail waits
 	}}, "http://" + address
 }

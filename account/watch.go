@@ -1,0 +1,104 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/harmony/id/db"
+)
+
+// A Watch is told what a Store decides, where it decides it, for the operator's
+// metrics: how it ended and never about whom. A function that is nil is told nothing.
+// They are called on the goroutine that does the work and must not wait.
+type Watch struct {
+	// SignIn is told how a sign-in ended, once for each. method is "password" or
+	// "google". result is "ok" (a session was opened), "half" (the first proof was
+	// right and the second is to come), "wrong", "throttled", "busy", "refused" (by a
+	// rule about Google accounts) or "error".
+	SignIn func(method, result string)
+	// SecondFactor is told of each code: "ok", "wrong", "used", "paused",
+	// "throttled", "busy", "over" (nothing waited for it any more) or "error".
+	SecondFactor func(result string)
+	// Throttled is told which lane refused an attempt.
+	Throttled func(lane string)
+	// Hashed is told how long a password's hash took, without the wait for its turn.
+	Hashed func(took time.Duration)
+}
+
+func (w Watch) complete() Watch {
+	if w.SignIn == nil {
+		w.SignIn = func(string, string) {}
+	}
+	if w.SecondFactor == nil {
+		w.SecondFactor = func(string) {}
+	}
+	if w.Throttled == nil {
+		w.Throttled = func(string) {}
+	}
+	if w.Hashed == nil {
+		w.Hashed = func(time.Duration) {}
+	}
+	return w
+}
+
+// outcome is the word for an error in metrics.
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if _, ok := errors.AsType[*ThrottledError](err); ok {
+		return "throttled"
+	}
+	for word, errs := range map[string][]error{
+		"wrong":   {ErrWrong, ErrTooLong},
+		"used":    {ErrUsed},
+		"paused":  {ErrPaused},
+		"busy":    {ErrBusy},
+		"over":    {ErrNoLogin, ErrOff, ErrNoSession, ErrProofNeeded},
+		"refused": {ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount},
+	} {
+		for _, e := range errs {
+			if errors.Is(err, e) {
+				return word
+			}
+		}
+	}
+	return "error"
+}
+
+// method is the way in that the first proof of a sign-in belongs to.
+func method(amr []string) string {
+	if len(amr) > 0 && amr[0] == amrFederated {
+		return "google"
+	}
+	return "password"
+}
+
+// laneKinds are the second words of lanes' keys that are not somebody's id.
+var laneKinds = map[string]bool{"account": true, "account-network": true, "address": true, "all": true, "browser": true, "network": true}
+
+// name is the lane's kind: its key without whose it is.
+func (l lane) name() string {
+	what, rest, _ := strings.Cut(l.key, "/")
+	if kind, _, _ := strings.Cut(rest, "/"); laneKinds[kind] {
+		return what + "/" + kind
+	}
+	return what
+}
+
+// OldestLetter is when the event happened that waits longest to be told by email,
+// the zero time if none waits.
+func (s *Store) OldestLetter(ctx context.Context) (time.Time, error) {
+	var at sql.NullInt64
+	if err := s.db.QueryRow(ctx, `SELECT MIN(at) FROM events WHERE due_at IS NOT NULL`).Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("looking for the oldest letter: %w", err)
+	}
+	if !at.Valid {
+		return time.Time{}, nil
+	}
+	return db.Time(at.Int64), nil
+}
