@@ -678,6 +678,42 @@ func TestRequestIDAndLog(t *testing.T) {
 	}
 }
 
+// A trusted proxy's id of a request goes on here: in the log, in the answer and on the
+// error page. Nobody else's does, nor what is no id.
+func TestRequestIDOfProxy(t *testing.T) {
+	const given = "0f3c9b7e-5a1d-4c2b-9e8f-7a6b5c4d3e2f"
+	for _, c := range []struct {
+		name, peer string
+		ids        []string
+		taken      bool
+	}{
+		{"the proxy's", "10.0.0.1:5", []string{given}, true},
+		{"a stranger's", "203.0.113.7:5", []string{given}, false},
+		{"none", "10.0.0.1:5", nil, false},
+		{"two", "10.0.0.1:5", []string{given, given}, false},
+		{"short", "10.0.0.1:5", []string{"1234567"}, false},
+		{"long", "10.0.0.1:5", []string{strings.Repeat("a", 65)}, false},
+		{"a line end", "10.0.0.1:5", []string{"12345678\n"}, false},
+		{"markup", "10.0.0.1:5", []string{"<b>12345678</b>"}, false},
+		{"another script", "10.0.0.1:5", []string{"１２３４５６７８"}, false},
+	} {
+		h := newHouse(t, func(cfg *Config) { cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+		w := h.do("GET", "/fails", "", func(r *http.Request) { r.RemoteAddr, r.Header["X-Request-Id"] = c.peer, c.ids })
+		id := w.Header().Get("X-Request-Id")
+		if taken := len(c.ids) > 0 && id == c.ids[0]; taken != c.taken || !c.taken && len(id) != 17 {
+			t.Errorf("%s: the answer says %q of %q", c.name, id, c.ids)
+		}
+		if !strings.Contains(w.Body.String(), id) {
+			t.Errorf("%s: the page does not say %s", c.name, id)
+		}
+		for _, line := range h.lines(t) {
+			if line["request"] != id {
+				t.Errorf("%s: the log says %v, not %s", c.name, line, id)
+			}
+		}
+	}
+}
+
 // WEB-09: nothing is kept but what never changes, and that without cookies.
 // WEB-17: the static files are those that there are.
 func TestStaticAndCaching(t *testing.T) {

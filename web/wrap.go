@@ -23,7 +23,8 @@ import (
 type Config struct {
 	// Issuer is the public address: the one origin that requests may name.
 	Issuer *url.URL
-	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	// TrustedProxies are the networks whose X-Forwarded-For and X-Request-Id are
+	// believed.
 	TrustedProxies []netip.Prefix
 	// Log takes the access log and the errors. Default slog.Default().
 	Log *slog.Logger
@@ -75,7 +76,7 @@ func from(ctx context.Context) *exchange {
 	return x
 }
 
-// RequestID is the id that Wrap gave to the request: it stands in the log, in
+// RequestID is the id of the request, its trusted proxy's or one of our own: it stands in the log, in
 // the X-Request-Id header and on error pages. It is "" outside of Wrap.
 func RequestID(ctx context.Context) string {
 	if x := from(ctx); x != nil {
@@ -109,8 +110,8 @@ var (
 	jsonType = []string{"application/json"}
 )
 
-// Wrap puts the guards in front of next. In this order: the request gets an id
-// of our own; a panic becomes the 500 page; every answer gets the security
+// Wrap puts the guards in front of next. In this order: the request gets its
+// id; a panic becomes the 500 page; every answer gets the security
 // headers, and no-store unless the handler says otherwise; then, as guard
 // lists them, what is not for us is refused; at last a line is logged, which
 // has the path but never the query.
@@ -134,7 +135,7 @@ func Wrap(cfg Config, next http.Handler) http.Handler {
 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{ResponseWriter: w, site: s, start: time.Now()}
-		x.ids[0] = newID()
+		x.ids[0] = s.requestID(r)
 		x.address = s.client(r)
 		r = r.WithContext(context.WithValue(r.Context(), contextKey{}, x))
 		x.request = r
@@ -155,6 +156,32 @@ func Wrap(cfg Config, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(x, r)
 	})
+}
+
+// requestID is the id that a trusted proxy gave to the request, so that its log and
+// ours can be laid side by side, or a new one. A stranger's would only confuse.
+func (s *site) requestID(r *http.Request) string {
+	if len(s.TrustedProxies) > 0 && s.trusts(parseAddress(r.RemoteAddr)) {
+		if given := r.Header["X-Request-Id"]; len(given) == 1 && isID(given[0]) {
+			return given[0]
+		}
+	}
+	return newID()
+}
+
+// isID reports whether s can stand in a log, on a page and in a person's letter to
+// support.
+func isID(s string) bool {
+	const least, most = 8, 64
+	if len(s) < least || len(s) > most {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
 }
 
 // newID is unlikely to repeat; nothing depends on its being hard to guess.
