@@ -62,11 +62,29 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	s.hasher = newHasher(cfg.HashMemory)
 	s.hasher.took = s.watch.Hashed
 	if ring != nil {
-		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box("totp"), ring.Box("enrollment"), ring.Box("address")
-		s.flows, s.notices = ring.Box("google flow"), ring.Box("notice")
+		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box(boxTOTP), ring.Box(boxPending), ring.Box(boxAddresses)
+		s.flows, s.notices = ring.Box(boxFlows), ring.Box("notice")
 	}
 	return s
 }
+
+// Sealed are the columns that keep what the encryption keys seal.
+func Sealed() []secret.Column {
+	return []secret.Column{
+		{Table: "totp", Column: "secret_sealed", Key: "user_id", Purpose: boxTOTP},
+		{Table: "enrollments", Column: "sealed", Key: "user_id", Purpose: boxPending},
+		{Table: "google_flows", Column: "sealed", Key: "state_hash", Purpose: boxFlows},
+		{Table: "events", Column: "sealed", Key: "id", Purpose: boxAddresses},
+	}
+}
+
+// The purposes of the boxes whose values are kept in rows.
+const (
+	boxTOTP      = "totp"
+	boxPending   = "enrollment"
+	boxFlows     = "google flow"
+	boxAddresses = "address"
+)
 
 // SealNotice makes of a text what a browser may keep until its next page: nobody
 // else reads or writes it (SES-01).

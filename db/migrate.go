@@ -97,20 +97,12 @@ func (d *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	}
 	for _, m := range steps {
 		mine := false
-		err := d.Tx(ctx, func(tx *Tx) error {
-			// The ledger is the lock: a second process waits at this row until
-			// the first has committed, and then has nothing left to do.
-			n, err := tx.Exec(ctx, `
-				INSERT INTO migrations (id, name, checksum, applied_at) VALUES ($1, $2, $3, $4)
-				ON CONFLICT (id) DO NOTHING`, m.ID, m.Name, m.checksum, Micros(time.Now()))
-			if mine = n == 1; err != nil || !mine {
-				return err
-			}
-			_, err = tx.Exec(ctx, m.text)
+		err := d.Tx(ctx, func(tx *Tx) (err error) {
+			mine, err = tx.take(ctx, m)
 			return err
 		})
 		if err != nil {
-			return applied, fmt.Errorf("migration %s: %w", m.Name, err)
+			return applied, err
 		}
 		if mine {
 			applied = append(applied, m.Name)
@@ -118,6 +110,22 @@ func (d *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	}
 	_, err = d.Migrations(ctx) // what another process did meanwhile must be what this one would have done
 	return applied, err
+}
+
+// take takes a step unless it was taken, and says whether it did.
+func (t *Tx) take(ctx context.Context, m Migration) (mine bool, err error) {
+	// The ledger is the lock: a second process waits at this row until
+	// the first has committed, and then has nothing left to do.
+	n, err := t.Exec(ctx, `
+		INSERT INTO migrations (id, name, checksum, applied_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (id) DO NOTHING`, m.ID, m.Name, m.checksum, Micros(time.Now()))
+	if err == nil && n == 1 {
+		_, err = t.Exec(ctx, m.text)
+	}
+	if err != nil {
+		return false, fmt.Errorf("migration %s: %w", m.Name, err)
+	}
+	return n == 1, nil
 }
 
 func (d *DB) makeLedger(ctx context.Context) (err error) {

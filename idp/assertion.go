@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -93,8 +94,10 @@ func readAssertion(token string) (*assertion, error) {
 	return a, nil
 }
 
-// wrong says what is wrong with an assertion of a client, or "".
-func (a *assertion) wrong(clientID string, audiences []string, now time.Time) string {
+// wrong says what is wrong with an assertion of a client, or "". One that may be
+// from before restored, when the database was restored from a backup, may have been
+// used after the backup was made.
+func (a *assertion) wrong(clientID string, audiences []string, now, restored time.Time) string {
 	seconds := float64(now.UnixMicro()) / 1e6
 	skew := assertionSkew.Seconds()
 	switch c := a.claims; {
@@ -106,6 +109,8 @@ func (a *assertion) wrong(clientID string, audiences []string, now time.Time) st
 		return "expired"
 	case c.Expires > seconds+assertionTTL.Seconds()+skew:
 		return "valid for too long, or without an end"
+	case !restored.IsZero() && cmp.Or(c.IssuedAt, c.Expires-assertionTTL.Seconds()) <= float64(restored.UnixMicro())/1e6+skew:
+		return "from before the database was restored"
 	case c.NotBefore > seconds+skew || c.IssuedAt > seconds+skew:
 		return "not valid yet"
 	case c.ID == "" || len(c.ID) > maxJTI:
@@ -117,8 +122,12 @@ func (a *assertion) wrong(clientID string, audiences []string, now time.Time) st
 // assert authenticates a client by an assertion. It counts once, on all replicas
 // together.
 func (s *Server) assert(ctx context.Context, c *Client, a *assertion) error {
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return err
+	}
 	now := time.Now()
-	if why := a.wrong(c.ID, []string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + pathPush}, now); why != "" {
+	if why := a.wrong(c.ID, []string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + pathPush}, now, snap.restored); why != "" {
 		return fmt.Errorf("%w (assertion of client %s: %s)", errInvalidClient, c.ID, why)
 	}
 	keys, err := s.keysOf(ctx, c, a.signedBy)

@@ -125,6 +125,14 @@ func generate(alg string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("no algorithm %q", alg)
 }
 
+// Sealed are the columns that keep what the encryption keys seal. A key that was
+// wiped is empty.
+func Sealed() []secret.Column {
+	return []secret.Column{{Table: "signing_keys", Column: "private_sealed", Key: "id", Purpose: boxSigningKey}}
+}
+
+const boxSigningKey = "signing key"
+
 // CheckKeys refuses encryption keys that do not open the newest signing key: they
 // are not those that the database was used with. Before the first start there is none,
 // and it refuses no keys.
@@ -138,7 +146,7 @@ func CheckKeys(ctx context.Context, d *db.DB, ring *secret.Ring) error {
 	if err != nil {
 		return fmt.Errorf("reading the signing keys: %w", err)
 	}
-	_, err = openKey(ring.Box("signing key"), id, sealed)
+	_, err = openKey(ring.Box(boxSigningKey), id, sealed)
 	return err
 }
 

@@ -148,7 +148,7 @@ func newKey(ring *secret.Ring, alg string) (*madeKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the %s key: %w", alg, err)
 	}
-	return &madeKey{id, alg, string(public), ring.Box("signing key").Seal(der, "signing_keys/"+id)}, nil
+	return &madeKey{id, alg, string(public), ring.Box(boxSigningKey).Seal(der, "signing_keys/"+id)}, nil
 }
 
 func (k *madeKey) insert(ctx context.Context, tx *db.Tx, now, active time.Time, e account.Event) error {

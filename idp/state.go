@@ -34,10 +34,12 @@ type snapshot struct {
 	tried   atomic.Int64 // when that was last asked, Unix microseconds
 	clients map[string]*Client
 	keys    keySet
+
+	restored time.Time // when the database was restored from a backup; zero: never
 }
 
 func newState(d *db.DB, ring *secret.Ring) *state {
-	return &state{db: d, box: ring.Box("signing key")}
+	return &state{db: d, box: ring.Box(boxSigningKey)}
 }
 
 // stale is how long clients and keys serve on that the database does not confirm:
@@ -104,6 +106,9 @@ func (s *state) read(ctx context.Context, old *snapshot) (*snapshot, error) {
 		return old, nil
 	}
 	next := &snapshot{version: version, clients: map[string]*Client{}}
+	if next.restored, err = restoredAt(ctx, s.db); err != nil {
+		return nil, err
+	}
 	clients, err := NewClients(s.db).List(ctx)
 	if err != nil {
 		return nil, err

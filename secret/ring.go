@@ -182,3 +182,32 @@ func (b *Box) Open(sealed []byte, row string) ([]byte, error) {
 	}
 	return plain, nil
 }
+
+// Has reports whether the ring holds the key with this id.
+func (r *Ring) Has(id string) bool { return r.find(id) != nil }
+
+// KeyOf is the id of the key that sealed a value, or false for what is no sealed
+// value.
+func KeyOf(sealed []byte) (id string, ok bool) {
+	if len(sealed) < 1 || len(sealed) < 1+int(sealed[0]) {
+		return "", false
+	}
+	id = string(sealed[1 : 1+sealed[0]])
+	return id, keyID.MatchString(id)
+}
+
+// A Column is a column of the database whose values are sealed, or are empty. Each
+// value is bound to its table and to Key, the one column of the primary key: as text
+// is, as bytes in hexadecimal.
+type Column struct {
+	Table, Column, Key string
+	Purpose            string // of the Box
+}
+
+// Row is what a value of the column is bound to; key is a string or a []byte.
+func (c Column) Row(key any) string {
+	if b, ok := key.([]byte); ok {
+		return fmt.Sprintf("%s/%x", c.Table, b)
+	}
+	return fmt.Sprintf("%s/%v", c.Table, key)
+}

@@ -109,7 +109,7 @@ func resultFields(like any) (fields []resultField) {
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		kind := map[string]string{"bool": "boolean", "int": "number", "slice": "array of strings", "struct": "object", "ptr": "object or null"}[f.Type.Kind().String()]
+		kind := map[string]string{"bool": "boolean", "int": "number", "int64": "number", "slice": "array of strings", "struct": "object", "map": "object", "ptr": "object or null"}[f.Type.Kind().String()]
 		switch {
 		case f.Type == reflect.TypeFor[stamp]():
 			kind = "time or null"

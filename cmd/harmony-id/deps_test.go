@@ -32,6 +32,7 @@ var rooms = map[string]room{
 	"secret":     {outside: []string{"golang.org/x/crypto/chacha20poly1305"}, std: []string{"crypto/hkdf"}},
 	"migrations": {},
 	"db":         {ours: []string{"migrations"}, outside: []string{"modernc.org/sqlite", "github.com/jackc/pgx/v5"}},
+	"backup":     {ours: []string{"secret", "db"}, outside: []string{"filippo.io/age"}},
 	"templates":  {std: []string{"html/template"}},
 	"web":        {ours: []string{"templates"}, std: []string{"net/http"}},
 	"account": {
@@ -57,9 +58,9 @@ var rooms = map[string]room{
 		std:     []string{"net/http"},
 	},
 	"cmd/harmony-id": {
-		ours: []string{"account", "db", "device", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
+		ours: []string{"account", "backup", "db", "device", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
 		outside: []string{
-			"github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang",
+			"filippo.io/age", "github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang",
 			"github.com/coreos/go-oidc/v3", "golang.org/x/oauth2", // the demo workspaces
 		},
 		std: []string{"net/http"},

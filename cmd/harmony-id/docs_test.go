@@ -54,6 +54,8 @@ var results = []struct {
 	{"A workspace", "`client create`, `show`, `delete` and `rotate-secret` print one, `client list` an array of them. The names are those of OpenID Connect client registration (RFC 7591).", clientResult{}},
 	{"A signing key", "`keys list` and `keys rotate` print an array of all.", keyResult{}},
 	{"A step of the schema", "`migrate status` prints an array of all, `migrate up` of those that it took.", migrationResult{}},
+	{"A backup", "`backup verify` prints one.", backupResult{}},
+	{"A restore", "`restore` prints it.", restoreResult{}},
 	{"A mail that was sent", "`mail test` prints one.", mailTestResult{}},
 	{"The version", "`version` prints it.", versionResult{}},
 }
@@ -79,7 +81,7 @@ Times are RFC 3339 in UTC. Secrets are never arguments: they come from standard 
 | 5 | the database's schema and the program do not fit: ` + "`harmony-id migrate up`" + `, or the newer program |
 
 Commands that cannot be undone ask first; where nobody can answer they need ` + "`--yes`" + `.
-On SQLite, ` + "`user create`, `user invite`, `client create`, `migrate up` and `serve`" + ` make a database that is not there yet; the others say that there is none.
+On SQLite, ` + "`user create`, `user invite`, `client create`, `migrate up`, `restore` and `serve`" + ` make a database that is not there yet; the others say that there is none.
 
 ## Commands
 
@@ -193,11 +195,15 @@ in place of its variable (` + "`HARMONY_ID_DATABASE_URL_FILE`" + `); that both a
 	}
 }
 
-// What README.md says of settings and flags is true.
+// What README.md and docs/backup.md say of settings and flags is true.
 func TestReadme(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, name := range []string{"README.md", "docs/backup.md"} {
+		page, err := os.ReadFile(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(append(text, page...), '\n')
 	}
 	app, known := model(t), map[string]bool{}
 	for _, leaf := range app.Leaves(true) {
@@ -216,7 +222,7 @@ func TestReadme(t *testing.T) {
 		said = strings.TrimLeft(said, " `./\n")
 		noun, _, _ := strings.Cut(strings.TrimPrefix(said, "harmony-id "), " ")
 		if !known[said] && !known["harmony-id "+noun] {
-			t.Errorf("README.md says %s, which does not exist", said)
+			t.Errorf("README.md or docs/backup.md says %s, which does not exist", said)
 		}
 	}
 }

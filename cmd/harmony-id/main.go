@@ -67,7 +67,12 @@ type commands struct {
 	Secrets struct {
 		Generate secretsGenerate `cmd:"" help:"Print a new file of encryption keys."`
 	} `cmd:"" help:"Encryption keys."`
-	Mail struct {
+	Backup struct {
+		Create backupCreate `cmd:"" help:"Write all that the database cannot do without into one file, while everything runs."`
+		Verify backupVerify `cmd:"" help:"Read a backup to its end and show what it holds, and which encryption keys it needs."`
+	} `cmd:"" help:"Backups."`
+	Restore restoreCommand `cmd:"" help:"Fill an empty database from a backup; all sessions end."`
+	Mail    struct {
 		Test mailTest `cmd:"" help:"Send one mail through the settings, to see that they are right."`
 	} `cmd:"" help:"Mail."`
 	Version versionCommand `cmd:"" help:"Show the version."`
