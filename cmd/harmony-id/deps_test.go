@@ -33,6 +33,7 @@ var rooms = map[string]room{
 	"migrations": {},
 	"db":         {ours: []string{"migrations"}, outside: []string{"modernc.org/sqlite", "github.com/jackc/pgx/v5"}},
 	"backup":     {ours: []string{"secret", "db"}, outside: []string{"filippo.io/age"}},
+	"rewrap":     {ours: []string{"secret", "db"}},
 	"templates":  {std: []string{"html/template"}},
 	"web":        {ours: []string{"templates"}, std: []string{"net/http"}},
 	"account": {
@@ -58,7 +59,7 @@ var rooms = map[string]room{
 		std:     []string{"net/http"},
 	},
 	"cmd/harmony-id": {
-		ours: []string{"account", "backup", "db", "device", "idp", "login", "mail", "migrations", "secret", "security", "session", "templates", "web"},
+		ours: []string{"account", "backup", "db", "device", "idp", "login", "mail", "migrations", "rewrap", "secret", "security", "session", "templates", "web"},
 		outside: []string{
 			"filippo.io/age", "github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang",
 			"github.com/coreos/go-oidc/v3", "golang.org/x/oauth2", // the demo workspaces

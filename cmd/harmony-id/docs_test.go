@@ -54,6 +54,7 @@ var results = []struct {
 	{"A workspace", "`client create`, `show`, `delete` and `rotate-secret` print one, `client list` an array of them. The names are those of OpenID Connect client registration (RFC 7591).", clientResult{}},
 	{"A signing key", "`keys list` and `keys rotate` print an array of all.", keyResult{}},
 	{"A step of the schema", "`migrate status` prints an array of all, `migrate up` of those that it took.", migrationResult{}},
+	{"Values that an encryption key sealed", "`secrets check` and `secrets rewrap` print an array of them.", sealedResult{}},
 	{"A backup", "`backup verify` prints one.", backupResult{}},
 	{"A restore", "`restore` prints it.", restoreResult{}},
 	{"A mail that was sent", "`mail test` prints one.", mailTestResult{}},

@@ -66,6 +66,8 @@ type commands struct {
 	} `cmd:"" help:"Signing keys."`
 	Secrets struct {
 		Generate secretsGenerate `cmd:"" help:"Print a new file of encryption keys."`
+		Check    secretsCheck    `cmd:"" help:"Show which encryption keys the database needs, and how many values each of them sealed."`
+		Rewrap   secretsRewrap   `cmd:"" help:"Seal everything in the database with the first key of the file, while everything runs."`
 	} `cmd:"" help:"Encryption keys."`
 	Backup struct {
 		Create backupCreate `cmd:"" help:"Write all that the database cannot do without into one file, while everything runs."`

@@ -288,8 +288,9 @@ func newWorld(t testing.TB, engine string, opts ...db.Option) *world {
 // One ring and its signing keys serve every world: to make an RSA key takes longer
 // than the rest of a world.
 var (
+	theKeys = sync.OnceValue(secret.GenerateKeyFile)
 	theRing = sync.OnceValue(func() *secret.Ring {
-		ring, err := secret.ParseRing(secret.GenerateKeyFile())
+		ring, err := secret.ParseRing(theKeys())
 		if err != nil {
 			panic(err)
 		}
