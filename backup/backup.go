@@ -59,14 +59,15 @@ var keeps = []kept{
 
 // leaves are the tables that a backup leaves out, and why.
 var leaves = map[string]string{
-	"migrations":    "the restore takes the steps itself",
-	"throttles":     "attempts of a moment ago",
-	"logins":        "half sign-ins",
-	"resets":        "links that work once",
-	"enrollments":   "set-ups that nobody confirmed",
-	"google_flows":  "round trips that are under way",
-	"auth_requests": "sign-ins that are under way",
-	"assertions":    "instead, the restore refuses all that were issued before it",
+	"migrations":      "the restore takes the steps itself",
+	"throttles":       "attempts of a moment ago",
+	"logins":          "half sign-ins",
+	"resets":          "links that work once",
+	"enrollments":     "set-ups that nobody confirmed",
+	"google_flows":    "round trips that are under way",
+	"auth_requests":   "sign-ins that are under way",
+	"pushed_requests": "and those that are about to begin",
+	"assertions":      "instead, the restore refuses all that were issued before it",
 }
 
 const (

@@ -80,7 +80,14 @@ func (s *Server) prove(ctx context.Context, h http.Header, method, path, token s
 	if err := json.Unmarshal(payload, &c); err != nil {
 		return "", badProof("claims: " + err.Error())
 	}
+	snap, err := s.state.get(ctx)
+	if err != nil {
+		return "", err
+	}
 	now := time.Now()
+	if c.IssuedAt <= float64(db.Micros(snap.restored))/1e6 {
+		return "", badProof("from before the database was restored")
+	}
 	if why := c.wrong(method, s.cfg.Issuer+path, token, now); why != "" {
 		return "", badProof(why)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/harmony/id/db"
 	"github.com/harmony/id/idp"
 	"github.com/harmony/id/secret"
 )
@@ -292,6 +294,22 @@ func TestDPoPProofsRefused(t *testing.T) {
 			t.Log(what)
 			c.postAt(w.house, url.Values{"grant_type": {"client_credentials"}}, http.Header{"Dpop": {mine.signed("dpop+jwt", claims)}}).refusedNot()
 		}
+	})
+}
+
+// A proof that was used before a backup was restored is not taken again after it.
+func TestDPoPAfterARestore(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		c := w.add(machine("opaque"))
+		itself := url.Values{"grant_type": {"client_credentials"}}
+		mine := newProver(t, "ES256")
+		proof := mine.proof(http.MethodPost, "/oauth/token", "")
+		c.postAt(w.house, itself, proof).refusedNot()
+		w.change(`DELETE FROM assertions`)
+		w.change(`INSERT INTO settings (name, value) VALUES ('restored_at', $1)`, fmt.Sprint(db.Micros(time.Now())))
+		w.forget()
+		c.postAt(w.house, itself, proof).refused(http.StatusBadRequest, "invalid_dpop_proof")
+		mine.post(c, itself).refusedNot()
 	})
 }
 
