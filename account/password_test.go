@@ -15,8 +15,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// LOGIN-18: as many hashes at once as the memory has room for. Who waits has
-// their turn, and after five seconds an answer.
+// LOGIN-18, DOS-08: as many hashes at once as the memory has room for, so that what
+// hashes nothing goes on beside them. Who waits has their turn, and after five
+// seconds an answer.
 func TestHasherWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher(1) // less than one: one all the same

@@ -167,7 +167,7 @@ func TestServe(t *testing.T) {
 	})
 }
 
-// Settings that serve refuses, and what it says to write.
+// OP-01: settings that serve refuses, and what it says to write.
 func TestServeRefuses(t *testing.T) {
 	sh, _ := serveShell(t, dbtest.URL(t, "sqlite"))
 	dir := t.TempDir()
