@@ -155,6 +155,15 @@ func (a *assertion) signedBy(k jose.JSONWebKey) bool {
 	return (a.kid == "" || a.kid == k.KeyID) && slices.Contains(algsOf(k), a.alg)
 }
 
+// The RSA keys that are taken. To check a signature takes longer the larger they are,
+// tens of milliseconds with the largest that fits into a header: who brings a key of
+// their own, for a proof, is not to make that our work.
+const (
+	minRSABits     = 2048
+	maxRSABits     = 4096
+	maxRSAExponent = 65537
+)
+
 // algsOf are the algorithms that a public key may sign assertions with: that of
 // its alg, or all that fit it (RFC 8725 3.1: one key, one use).
 func algsOf(k jose.JSONWebKey) []string {
@@ -167,7 +176,7 @@ func algsOf(k jose.JSONWebKey) []string {
 	case ed25519.PublicKey:
 		fit = []string{algEdDSA}
 	case *rsa.PublicKey:
-		if key.N.BitLen() >= 2048 {
+		if n := key.N.BitLen(); n >= minRSABits && n <= maxRSABits && key.E <= maxRSAExponent {
 			fit = []string{algPS256, algRS256}
 		}
 	}

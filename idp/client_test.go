@@ -1,16 +1,39 @@
 package idp
 
 import (
+	"crypto/rsa"
 	"errors"
+	"math/big"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/db/dbtest"
 )
+
+// A key that is brought along must not cost more to check a signature with than it is
+// worth: one of the largest that fits into a header takes a core for 50 ms.
+func TestRSAKeysThatAreTaken(t *testing.T) {
+	for _, c := range []struct {
+		bits uint
+		e    int
+		ok   bool
+	}{
+		{2047, 65537, false}, {2048, 65537, true}, {3072, 65537, true}, {4096, 65537, true}, {4096, 3, true},
+		{4097, 65537, false}, {20000, 65537, false}, {2048, 1<<31 - 1, false},
+	} {
+		n := new(big.Int).Lsh(big.NewInt(1), c.bits-1)
+		got := algsOf(jose.JSONWebKey{Key: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: c.e}})
+		if ok := len(got) > 0; ok != c.ok {
+			t.Errorf("%d bits, exponent %d: %v", c.bits, c.e, got)
+		}
+	}
+}
 
 // A redirect URI is registered in the one form in which it will be compared, and
 // leads to its client and nowhere else (AD-06).
