@@ -162,6 +162,9 @@ func (s *Server) Pending(r *http.Request, to string, in *account.Session) (*Pend
 	return p, nil
 }
 
+// maxQuery bounds a request in a URL: a request line and headers may have 16 KiB.
+const maxQuery = 12 << 10
+
 // browserQuery returns the parameters of a request that a browser brings to one
 // of the two endpoints that workspaces may post to. A post is led to a GET of
 // the same: the session's cookie is not sent along with another site's post
@@ -174,9 +177,8 @@ func (s *Server) browserQuery(w http.ResponseWriter, r *http.Request) (url.Value
 		if r.URL.RawQuery != "" {
 			return nil, badRequest(errors.New("parameters in the body and in the query"))
 		}
-		const most = 12 << 10 // of the 16 KiB that a request line and headers may have
 		to := r.URL.Path + "?" + r.PostForm.Encode()
-		if len(to) > most {
+		if len(to) > maxQuery {
 			return nil, badRequest(errors.New("too long a form"))
 		}
 		return nil, redirect(w, to)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,13 +58,12 @@ func (s *Server) pushed(r *http.Request) (*pushResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := url.Values{}
+	if r.PostForm.Has("request_uri") { // RFC 9126 2.1
+		return nil, &oauthError{"invalid_request", "a request_uri cannot be pushed"}
+	}
+	q := url.Values{} // what is read later: anything else may be a secret, and is a burden
 	for name, v := range r.PostForm {
-		switch name {
-		case "client_secret", "client_assertion", "client_assertion_type":
-		case "request_uri": // RFC 9126 2.1
-			return nil, &oauthError{"invalid_request", "a request_uri cannot be pushed"}
-		default:
+		if name == "client_id" || name == "redirect_uri" || slices.Contains(parameters, name) {
 			q[name] = v
 		}
 	}
@@ -91,10 +91,14 @@ func (s *Server) pushed(r *http.Request) (*pushResponse, error) {
 		}
 		return nil, err
 	}
+	params := q.Encode()
+	if len(params) > maxQuery { // a public client's pusher is anybody
+		return nil, &oauthError{"invalid_request", "the request is too long"}
+	}
 	token := secret.Token(pushedPrefix)
 	// Soft: a request that a power cut takes away is begun again.
 	_, err = s.db.Exec(db.Soft(ctx), `INSERT INTO pushed_requests (uri_hash, client_id, params, expires_at) VALUES ($1, $2, $3, $4)`,
-		secret.Hash(token), c.ID, q.Encode(), db.Micros(time.Now().Add(pushedTTL)))
+		secret.Hash(token), c.ID, params, db.Micros(time.Now().Add(pushedTTL)))
 	if err != nil {
 		return nil, fmt.Errorf("keeping a pushed request: %w", err)
 	}

@@ -179,6 +179,28 @@ func TestPushedRequestRequired(t *testing.T) {
 	})
 }
 
+// What nobody will read is not kept, and no more is kept than a browser could bring: who
+// pushes for a public client is anybody.
+func TestPushedRequestIsBounded(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		b := w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		f := w.globex.begin("password", "a misplaced secret", "more", strings.Repeat("m", 60000))
+		f.push().ok()
+		if n := w.count("pushed_requests WHERE params LIKE '%misplaced%' OR LENGTH(params) > 1000"); n != 0 {
+			t.Error("more is kept than is read")
+		}
+		f.redeem(f.code(b.get(f.url()))).ok()
+		for _, long := range []string{strings.Repeat("c", 13<<10), strings.Repeat("é", 3<<10)} { // which take six bytes in a URL
+			f = w.globex.begin("claims", `{"userinfo":{"`+long+`":null}}`)
+			w.globex.pushing(f.query, nil).refused(http.StatusBadRequest, "invalid_request")
+		}
+		f = w.globex.begin("claims", `{"userinfo":{"`+strings.Repeat("c", 10<<10)+`":null}}`)
+		f.push().ok()
+		f.redeem(f.code(b.get(f.url()))).ok()
+	})
+}
+
 func TestPushedRequestRace(t *testing.T) {
 	atOnce(t, func(t *testing.T, w *world, pick func(int) *house) {
 		b := w.newBrowser()
