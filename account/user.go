@@ -366,6 +366,9 @@ func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
 		}{
 			{`INSERT INTO users (id, email, email_verified, name, claims, method, created_at, updated_at, disabled_at)
 				VALUES ($1, '', 0, '', '{}', 'none', $2, $2, $2) ON CONFLICT (id) DO NOTHING`, []any{nobody, db.Micros(now)}},
+			// A code that is being redeemed at this moment is redeemed by now, or never will be.
+			{`UPDATE grants SET ended_at = $1 WHERE redeemed_at IS NULL AND ended_at IS NULL AND session_id IN (SELECT id FROM sessions WHERE user_id = $2)`,
+				[]any{db.Micros(now), id}},
 			{`UPDATE sessions SET user_id = $1, address = '', user_agent = ''
 				WHERE user_id = $2 AND EXISTS (
 					SELECT 1 FROM grants g JOIN clients c ON c.id = g.client_id

@@ -367,6 +367,35 @@ func TestLO07_DeletedPersonIsForgotten(t *testing.T) {
 	})
 }
 
+// A workspace that redeems its code while its person is being deleted gets nothing, or
+// is told. (SQLite does one after the other.)
+func TestLO07_RedeemedWhileDeleted(t *testing.T) {
+	var between func()
+	w := wellBehaved(t, "postgres", watch("DELETE FROM users", &between))
+	c := w.listens("told")
+	w.house = w.newReplica()
+	b := w.newBrowser()
+	b.signIn(adaEmail, adaPassword)
+	f, code := b.again(c)
+	answer, answered := make(chan *tokens, 1), make(chan struct{})
+	between = func() {
+		go func() {
+			answer <- f.redeem(code)
+			close(answered)
+		}()
+		select {
+		case <-answered:
+		case <-time.After(300 * time.Millisecond): // it waits for the deletion
+		}
+	}
+	if err := w.house.accounts.DeleteUser(t.Context(), w.ada.ID, supporter); err != nil {
+		t.Fatal(err)
+	}
+	if k, told := <-answer, w.told(); k.status == http.StatusOK && !slices.Equal(told, []string{"told.test " + sid(k)}) {
+		t.Errorf("it got tokens, and was told %q", told)
+	}
+}
+
 // goesOn checks that a session goes on of which nobody was told.
 func (w *world) goesOn(c rp, k *tokens) {
 	w.t.Helper()
