@@ -141,7 +141,7 @@ func (s *Server) openAccessToken(ctx context.Context, token string, now time.Tim
 			return nil, err
 		}
 		if t, err = s.readAccessJWT(snap, token); err != nil {
-			return nil, fmt.Errorf("%w (%w)", errInvalidToken, err)
+			return nil, fmt.Errorf("%w (%s)", errInvalidToken, short(err.Error()))
 		}
 		ok = true
 	}

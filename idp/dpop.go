@@ -34,7 +34,7 @@ const (
 
 var errProof = &oauthError{"invalid_dpop_proof", "the DPoP proof is missing, was used before, or does not fit the request"}
 
-func badProof(why string) error { return fmt.Errorf("%w (%s)", errProof, why) }
+func badProof(why string) error { return fmt.Errorf("%w (%s)", errProof, short(why)) }
 
 // dpopClaims are the claims of a proof (RFC 9449 4.2).
 type dpopClaims struct {

@@ -73,7 +73,7 @@ func (s *Server) leaving(r *http.Request, q url.Values) (*leaving, error) {
 	id := q.Get("client_id")
 	if token := q.Get("id_token_hint"); token != "" {
 		if l.hint, err = s.readHint(snap, token, id); err != nil {
-			note(r, "id_token_hint refused", "client_id", short(id), "why", err.Error())
+			note(r, "id_token_hint refused", "client_id", short(id), "why", short(err.Error()))
 			return l, nil // a forged hint vouches for nothing else in the request
 		}
 		id = l.hint.Audience

@@ -147,7 +147,7 @@ func (s *Server) parse(r *http.Request, snap *snapshot, q url.Values) (*request,
 	return parseRequest(q, snap.clients, func(token, clientID string) (string, error) {
 		h, err := s.readHint(snap, token, clientID)
 		if err != nil {
-			note(r, "id_token_hint refused", "client_id", clientID, "why", err.Error())
+			note(r, "id_token_hint refused", "client_id", clientID, "why", short(err.Error()))
 			return "", err
 		}
 		return h.Subject, nil

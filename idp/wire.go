@@ -277,7 +277,7 @@ func (s *Server) authenticate(ctx context.Context, header http.Header, form url.
 	case got.ClientAssertion != "":
 		method = AuthKey
 		if proof, err = readAssertion(got.ClientAssertion); err != nil {
-			return nil, fmt.Errorf("%w (assertion: %w)", errInvalidClient, err)
+			return nil, fmt.Errorf("%w (assertion: %s)", errInvalidClient, short(err.Error()))
 		}
 		if id == "" {
 			id = proof.claims.Subject // RFC 7521 4.2: client_id may be left out

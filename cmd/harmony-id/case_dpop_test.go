@@ -339,6 +339,28 @@ func TestDPoPRace(t *testing.T) {
 	})
 }
 
+// LG-02: what a stranger's JWT says of itself does not fill the log.
+func TestLG02_LongHeadersOfJWTs(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		long := strings.Repeat("\x1b[2J", 400)
+		jwt := b64(string(must(json.Marshal(map[string]any{"typ": "JWT", "alg": long}))(t))) + ".e30.e30"
+		w.globex.postAt(w.house, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}, http.Header{"Dpop": {jwt}}).refused(http.StatusBadRequest, "invalid_dpop_proof")
+		w.globex.post(url.Values{
+			"grant_type": {"refresh_token"}, "client_assertion": {jwt}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		}).refused(http.StatusUnauthorized, "invalid_client")
+		w.bearer(http.MethodGet, bearerOf(jwt), nil).wantChallenge("Bearer")
+		b := w.newBrowser()
+		f := w.acme.begin("id_token_hint", jwt)
+		f.wantError(b.get(f.url()), "invalid_request")
+		b.get("/end_session?" + url.Values{"id_token_hint": {jwt}}.Encode())
+		for line := range strings.Lines(w.log.String()) {
+			if len(line) > 1500 {
+				t.Errorf("%d bytes: %.200s", len(line), line)
+			}
+		}
+	})
+}
+
 // A page of a workspace may send proofs.
 func TestDPoPFromAPage(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
