@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-var update = flag.Bool("update", false, "write docs/commands.md anew")
+var update = flag.Bool("update", false, "write docs/commands.md and the programs in docs/workspaces.md anew")
 
 func model(t *testing.T) *kong.Application {
 	t.Helper()
@@ -196,15 +196,55 @@ in place of its variable (` + "`HARMONY_ID_DATABASE_URL_FILE`" + `); that both a
 	}
 }
 
-// What README.md and docs/backup.md say of settings and flags is true.
-func TestReadme(t *testing.T) {
-	var text []byte
-	for _, name := range []string{"README.md", "docs/backup.md"} {
-		page, err := os.ReadFile(filepath.Join("..", "..", name))
-		if err != nil {
+// TestWorkspacesPage compares the programs in docs/workspaces.md with those that the
+// tests run, and the commands that register them.
+func TestWorkspacesPage(t *testing.T) {
+	page := filepath.Join("..", "..", "docs", "workspaces.md")
+	text := string(must(os.ReadFile(page))(t))
+	shown := map[string]bool{}
+	made := regexp.MustCompile("(?ms)^<!-- workspace: (\\S+) -->\n(```[a-z]+\n)(.*?)^```$").ReplaceAllStringFunc(text, func(block string) string {
+		m := regexp.MustCompile("(?s)^<!-- workspace: (\\S+) -->\n(```[a-z]+\n)").FindStringSubmatch(block)
+		shown[m[1]] = true
+		return m[0] + string(must(os.ReadFile(filepath.Join(npmDir, m[1])))(t)) + "```"
+	})
+	files, err := filepath.Glob(filepath.Join(npmDir, "workspace.*"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range append(files, filepath.Join(npmDir, "go", "main.go")) {
+		if name := must(filepath.Rel(npmDir, file))(t); !shown[filepath.ToSlash(name)] {
+			t.Errorf("%s does not show %s", page, name)
+		}
+	}
+	for _, s := range append(workspaces, browserWorkspace) {
+		said := strings.Join(s.registering, " ")
+		if strings.Contains(said, "?") { // as a shell wants it
+			said = strings.Replace(said, "APP", "'APP", 1) + "'"
+		}
+		if said = strings.Replace(said, "APP", "https://acme.example.com", 1); !strings.Contains(text, said) {
+			t.Errorf("%s does not say that %s is registered with %s", page, s.name, said)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(made), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		text = append(append(text, page...), '\n')
+	} else if made != text {
+		t.Errorf("%s does not show the programs that are run: go test ./cmd/harmony-id -run TestWorkspacesPage -update", page)
+	}
+}
+
+// What these pages say of settings and flags is true.
+func TestReadme(t *testing.T) {
+	for _, page := range []string{"README.md", "docs/backup.md", "docs/workspaces.md"} {
+		t.Run(page, func(t *testing.T) { testFlagsOf(t, page) })
+	}
+}
+
+func testFlagsOf(t *testing.T, page string) {
+	text, err := os.ReadFile(filepath.Join("..", "..", page))
+	if err != nil {
+		t.Fatal(err)
 	}
 	app, known := model(t), map[string]bool{}
 	for _, leaf := range app.Leaves(true) {
@@ -219,11 +259,11 @@ func TestReadme(t *testing.T) {
 			}
 		}
 	}
-	for _, said := range regexp.MustCompile(`HARMONY_ID_[A-Z_]*[A-Z]|(?:^|[ \x60])--[a-z][a-z-]+|\./harmony-id [a-z]+( [a-z0-9-]+[a-z])?`).FindAllString(string(text), -1) {
+	for _, said := range regexp.MustCompile(`HARMONY_ID_[A-Z_]*[A-Z]|(?:^|[ \x60])--[a-z][a-z0-9-]+|\./harmony-id [a-z]+( [a-z0-9-]+[a-z])?`).FindAllString(string(text), -1) {
 		said = strings.TrimLeft(said, " `./\n")
 		noun, _, _ := strings.Cut(strings.TrimPrefix(said, "harmony-id "), " ")
 		if !known[said] && !known["harmony-id "+noun] {
-			t.Errorf("README.md or docs/backup.md says %s, which does not exist", said)
+			t.Errorf("%s says %s, which does not exist", page, said)
 		}
 	}
 }

@@ -35,11 +35,9 @@ def fresh():
     person = people.get(session.get("id"))
     if person and person["token"]["expires_at"] - time.time() <= 10:
         try:
-            with harmony._get_oauth_client(**harmony.load_server_metadata()) as c:
-                person["token"] = c.refresh_token(
-                    harmony.server_metadata["token_endpoint"],
-                    refresh_token=person["token"]["refresh_token"],
-                )
+            person["token"] = harmony.fetch_access_token(
+                grant_type="refresh_token", refresh_token=person["token"]["refresh_token"]
+            )
         except OAuthError as error:
             if error.error != "invalid_grant":
                 raise  # it may work in a minute
