@@ -145,8 +145,11 @@ func (s *Server) openAccessToken(ctx context.Context, token string, now time.Tim
 		}
 		ok = true
 	}
-	if !ok || !now.Before(t.ends) {
-		return nil, errInvalidToken
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w (not an access token of this provider)", errInvalidToken)
+	case !now.Before(t.ends):
+		return nil, fmt.Errorf("%w (expired at %s)", errInvalidToken, t.ends.UTC().Format(time.RFC3339))
 	}
 	return t, nil
 }
@@ -185,7 +188,7 @@ func (s *Server) ClientCredentialsExchange(ctx context.Context, r *op.ClientRequ
 	}
 	out, err := s.clientCredentials(ctx, c, strings.Fields(strings.Join(r.Data.Scope, " ")), jkt)
 	if err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	return op.NewResponse(out), nil
 }
@@ -194,7 +197,7 @@ func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []strin
 	own := c.ownScopes()
 	for _, one := range asked {
 		if !slices.Contains(own, one) { // openid and its like are about people
-			return nil, &oauthError{"invalid_scope", "scope goes beyond what this client may have as itself"}
+			return nil, particular(&oauthError{"invalid_scope", "scope goes beyond what this client may have as itself"}, strings.Join(asked, " "), strings.Join(own, " "))
 		}
 	}
 	if len(asked) > 0 {
@@ -215,7 +218,7 @@ func (s *Server) clientCredentials(ctx context.Context, c *Client, asked []strin
 			return nil, fmt.Errorf("granting to a client: %w", err)
 		}
 		if n == 0 {
-			return nil, errInvalidClient
+			return nil, fmt.Errorf("%w (it was disabled meanwhile)", errInvalidClient)
 		}
 	}
 	token, ends, err := s.newAccessToken(snap, c, g, now)

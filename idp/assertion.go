@@ -102,9 +102,9 @@ func (a *assertion) wrong(clientID string, audiences []string, now, restored tim
 	skew := assertionSkew.Seconds()
 	switch c := a.claims; {
 	case c.Issuer != clientID || c.Subject != clientID:
-		return "iss and sub are not the client"
+		return fmt.Sprintf("iss %q and sub %q are not the client", short(c.Issuer), short(c.Subject))
 	case !slices.ContainsFunc(c.Audience, func(s string) bool { return slices.Contains(audiences, s) }):
-		return "aud is neither the issuer nor an endpoint"
+		return fmt.Sprintf("aud %q is neither the issuer nor an endpoint", short(strings.Join(c.Audience, " ")))
 	case c.Expires <= seconds-skew:
 		return "expired"
 	case c.Expires > seconds+assertionTTL.Seconds()+skew:

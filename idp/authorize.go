@@ -2,6 +2,7 @@ package idp
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -44,15 +45,15 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req, err := s.parse(r, snap, q)
+	req, err := s.parse(snap, q)
 	if err == nil && req.client.RequirePAR && !pushed {
 		err = &oauthError{"invalid_request", "this client has to push its authorization requests (RFC 9126)"}
 	}
 	if page, ok := errors.AsType[*pageError](err); ok {
 		return brokenLink(page)
 	}
-	if refused, ok := errors.AsType[*oauthError](err); ok {
-		return s.answerError(w, r, req, refused)
+	if _, ok := errors.AsType[*oauthError](err); ok {
+		return s.answerError(w, r, req, err)
 	}
 	if err != nil {
 		return err
@@ -74,11 +75,11 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 	case stepNone:
 		return s.answerCode(w, r, req, in)
 	case stepRefuse:
-		return s.answerError(w, r, req, errLoginRequired)
+		return s.answerError(w, r, req, fmt.Errorf("%w (%s)", errLoginRequired, req.whyLogin(in)))
 	case stepRefuseMore:
-		return s.answerError(w, r, req, errInteraction)
+		return s.answerError(w, r, req, fmt.Errorf("%w (%s)", errInteraction, req.whySecond(in)))
 	case stepRefuseConsent:
-		return s.answerError(w, r, req, errConsent)
+		return s.answerError(w, r, req, fmt.Errorf("%w (asked for are %q, allowed %q)", errConsent, strings.Join(req.asksFor(), " "), req.consent.scope))
 	}
 	if req.ID == "" {
 		if err := s.await(w, r, req); err != nil {
@@ -194,7 +195,7 @@ func (s *Server) browserQuery(w http.ResponseWriter, r *http.Request) (url.Value
 func (s *Server) answerCode(w http.ResponseWriter, r *http.Request, req *request, in *account.Session) error {
 	code, err := s.grant(r.Context(), req, in)
 	if errors.Is(err, errNotGranted) {
-		return startAgain(err)
+		return startAgain(fmt.Errorf("%w, client_id %q", err, req.ClientID))
 	}
 	if err != nil {
 		return err
@@ -205,9 +206,14 @@ func (s *Server) answerCode(w http.ResponseWriter, r *http.Request, req *request
 	return s.answer(w, r, req, url.Values{"code": {code}})
 }
 
-// answerError gives the workspace an error (OIDC Core 3.1.2.6).
-func (s *Server) answerError(w http.ResponseWriter, r *http.Request, req *request, e *oauthError) error {
-	note(r, "authorization request refused", "client_id", req.ClientID, "error", e.code, "why", e.description)
+// answerError gives the workspace an error (OIDC Core 3.1.2.6): the oauthError that
+// err has in it. The rest of err is for the log.
+func (s *Server) answerError(w http.ResponseWriter, r *http.Request, req *request, err error) error {
+	e, ok := errors.AsType[*oauthError](err)
+	if !ok {
+		return err
+	}
+	note(r, "authorization request refused", "client_id", req.ClientID, "redirect_uri", req.RedirectURI, "error", e.code, "why", strings.TrimPrefix(err.Error(), e.code+": "))
 	return s.answer(w, r, req, url.Values{"error": {e.code}, "error_description": {e.description}})
 }
 

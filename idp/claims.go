@@ -90,7 +90,7 @@ func (r *request) takeClaims(text string) error {
 		IDToken  map[string]*claimWish `json:"id_token"`
 	}
 	if err := json.Unmarshal([]byte(text), &asked); err != nil {
-		return errClaims
+		return fmt.Errorf("%w (%w)", errClaims, err)
 	}
 	names := func(wishes map[string]*claimWish) (out []string) {
 		for name := range wishes {
@@ -133,7 +133,7 @@ func (r *request) takeACR(w *claimWish) error {
 		}
 	}
 	if w.Essential {
-		return &oauthError{"unmet_authentication_requirements", "no acr that is asked for is one that can be met here"}
+		return particular(&oauthError{"unmet_authentication_requirements", "no acr that is asked for is one that can be met here"}, strings.Join(values, " "))
 	}
 	return nil
 }

@@ -115,11 +115,11 @@ func (c dpopClaims) wrong(method, uri, token string, now time.Time) string {
 	case c.ID == "" || len(c.ID) > maxJTI:
 		return "jti is missing or too long"
 	case c.Method != method:
-		return "htm is another method"
+		return fmt.Sprintf("htm is another method: %q", short(c.Method))
 	case !sameURI(c.URI, uri):
 		return "htu is another address: " + short(c.URI)
 	case age > dpopTTL || age < -assertionSkew:
-		return "iat is not now"
+		return fmt.Sprintf("iat is not now, it is %d s ago", int64(age.Seconds()))
 	case token != "" && c.Token != tokenHash(token):
 		return "ath is not that of the access token"
 	}

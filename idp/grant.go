@@ -123,7 +123,7 @@ var errInvalidGrant = &oauthError{"invalid_grant", "the code or token is invalid
 func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verifier, jkt string) (*grant, error) {
 	id, ok := grantOf(code, codePrefix)
 	if !ok {
-		return nil, errInvalidGrant
+		return nil, fmt.Errorf("%w (not a code of this provider)", errInvalidGrant)
 	}
 	now := time.Now()
 	g := &grant{id: id, jkt: jkt}
@@ -168,11 +168,11 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 func wrongRedemption(c *Client, g *grant, redirectURI, registered, verifier, challenge string, now time.Time) string {
 	switch {
 	case g.clientID != c.ID:
-		return "another client's code"
+		return "the code is client " + g.clientID + "'s"
 	case now.Sub(g.createdAt) > codeTTL || now.Sub(g.createdAt) < -maxSkew:
-		return "the code has expired"
+		return fmt.Sprintf("the code has expired, it is of %s", g.createdAt.UTC().Format(time.RFC3339))
 	case redirectURI != registered:
-		return "redirect_uri is not that of the authorization request"
+		return fmt.Sprintf("redirect_uri is %q, in the authorization request it was %q", short(redirectURI), registered)
 	case challenge == "" && verifier != "":
 		return "a code_verifier, though there was no code_challenge"
 	case challenge == "" && c.RequirePKCE:
@@ -217,12 +217,48 @@ func (s *Server) replayed(ctx context.Context, id, code string) error {
 		return account.Record(ctx, tx, e)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
-		return errInvalidGrant
+		return s.whyNot(ctx, nil, id, code, "")
 	}
 	if err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
 	}
 	return fmt.Errorf("%w (the code was used before, its grant has ended)", errInvalidGrant)
+}
+
+// whyNot is errInvalidGrant with, for the log, what is wrong with a code or refresh
+// token that names a grant and was not taken. jkt is the key that the client c of a
+// refresh token proved to have, "" for none.
+func (s *Server) whyNot(ctx context.Context, c *Client, id, token, jkt string) error {
+	var code, refresh []byte
+	var client, boundTo string
+	var redeemed, refreshed, ended, sessionEnded, sessionEnds sql.NullInt64
+	err := s.db.QueryRow(ctx, `
+		SELECT g.code_hash, g.refresh_hash, g.client_id, g.dpop_jkt, g.redeemed_at, g.refreshed_at, g.ended_at, s.ended_at, s.expires_at
+		FROM grants g LEFT JOIN sessions s ON s.id = g.session_id WHERE g.id = $1`, id).
+		Scan(&code, &refresh, &client, &boundTo, &redeemed, &refreshed, &ended, &sessionEnded, &sessionEnds)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading a grant: %w", err)
+	}
+	at := func(micros sql.NullInt64) string { return db.Time(micros.Int64).UTC().Format(time.RFC3339) }
+	now := db.Micros(time.Now())
+	why := "its session's person may not sign in any more"
+	switch {
+	case err != nil:
+		why = "its grant is gone: the session ended a while ago, or it never was"
+	case !equal(secret.Hash(token), code) && !equal(secret.Hash(token), refresh):
+		why = "client " + client + "'s grant has another one now, or it was made up"
+	case ended.Valid:
+		why = "its grant ended at " + at(ended) + ": revoked, withdrawn, or a code or token of it was used twice"
+	case sessionEnded.Valid:
+		why = "its session ended at " + at(sessionEnded)
+	case sessionEnds.Valid && sessionEnds.Int64 <= now:
+		why = "its session's time was over at " + at(sessionEnds)
+	case strings.HasPrefix(token, refreshPrefix) && boundTo != jkt && (jkt == "" || c.Public()):
+		why = "it is client " + client + "'s, and the DPoP key of the request is not the one that it is bound to"
+	case strings.HasPrefix(token, refreshPrefix):
+		why = "it is client " + client + "'s, last used at " + at(refreshed) + ", of a grant that began at " + at(redeemed)
+	}
+	return fmt.Errorf("%w (%s)", errInvalidGrant, why)
 }
 
 func (s *Server) endGrant(ctx context.Context, id string) error {
@@ -242,7 +278,7 @@ func (s *Server) endGrant(ctx context.Context, id string) error {
 func (s *Server) renew(ctx context.Context, c *Client, token, scope, jkt string) (*grant, error) {
 	id, ok := grantOf(token, refreshPrefix)
 	if !ok {
-		return nil, errInvalidGrant
+		return nil, fmt.Errorf("%w (not a refresh token of this provider)", errInvalidGrant)
 	}
 	if scope != "" {
 		if err := s.narrower(ctx, c, id, token, scope); err != nil {
@@ -283,7 +319,7 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope, jkt string)
 		err = s.renewAgain(ctx, c, g, token, now, &authTime, &claims, &amr, &nowACR)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errInvalidGrant
+		return nil, s.whyNot(ctx, c, id, token, jkt)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("refreshing: %w", err)
@@ -403,7 +439,7 @@ func (s *Server) renewAgain(ctx context.Context, c *Client, g *grant, token stri
 func (s *Server) narrower(ctx context.Context, c *Client, id, token, scope string) error {
 	wanted := strings.Fields(scope)
 	if !slices.Contains(wanted, "openid") {
-		return &oauthError{"invalid_scope", "scope has to contain openid"}
+		return particular(&oauthError{"invalid_scope", "scope has to contain openid"}, scope)
 	}
 	var granted string
 	err := s.db.QueryRow(ctx, `SELECT scope FROM grants WHERE id = $1 AND client_id = $2 AND (refresh_hash = $3 OR prev_refresh_hash = $3)`,
@@ -417,7 +453,7 @@ func (s *Server) narrower(ctx context.Context, c *Client, id, token, scope strin
 	has := strings.Fields(granted)
 	for _, one := range wanted {
 		if !slices.Contains(has, one) {
-			return &oauthError{"invalid_scope", "scope goes beyond what was granted"}
+			return fmt.Errorf("%w (got %q, granted is %q)", &oauthError{"invalid_scope", "scope goes beyond what was granted"}, short(scope), granted)
 		}
 	}
 	return nil

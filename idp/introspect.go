@@ -119,7 +119,7 @@ func earliest(a, b time.Time) time.Time {
 func (s *Server) Revocation(ctx context.Context, r *op.ClientRequest[oidc.RevocationRequest]) (*op.Response, error) {
 	c := r.Client.(wireClient).Client
 	if err := s.revoke(ctx, c, r.Data.Token); err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	return op.NewResponse(nil), nil
 }

@@ -54,6 +54,11 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.sayFarewell(w, r, ended, l)
 	}
+	why := "id_token_hint is of another session of this browser, or of another person"
+	if l.hint == nil {
+		why = "there is no id_token_hint that vouches for the request"
+	}
+	note(r, "sign-out is asked about", "client_id", l.clientID, "why", why)
 	return s.askToLeave(w, r, in, l)
 }
 
@@ -80,6 +85,9 @@ func (s *Server) leaving(r *http.Request, q url.Values) (*leaving, error) {
 	}
 	c := snap.clients[id]
 	if c == nil {
+		if to := q.Get("post_logout_redirect_uri"); to != "" {
+			note(r, "post_logout_redirect_uri of nobody: neither id_token_hint nor the client_id of a client that is registered", "client_id", short(id), "got", short(to))
+		}
 		return l, nil
 	}
 	l.clientID = c.ID

@@ -52,12 +52,17 @@ type pushResponse struct {
 	ExpiresIn  int64  `json:"expires_in"`
 }
 
-func (s *Server) pushed(r *http.Request) (*pushResponse, error) {
+func (s *Server) pushed(r *http.Request) (_ *pushResponse, err error) {
 	ctx := r.Context()
 	c, err := s.authenticate(ctx, r.Header, r.PostForm, credentials(r))
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("client %s: %w", c.ID, err)
+		}
+	}()
 	if r.PostForm.Has("request_uri") { // RFC 9126 2.1
 		return nil, &oauthError{"invalid_request", "a request_uri cannot be pushed"}
 	}
@@ -85,7 +90,7 @@ func (s *Server) pushed(r *http.Request) (*pushResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.parse(r, snap, q); err != nil {
+	if _, err := s.parse(snap, q); err != nil {
 		if page, ok := errors.AsType[*pageError](err); ok {
 			return nil, fmt.Errorf("%w (%w)", &oauthError{"invalid_request", "redirect_uri is not registered, or state is not text"}, page)
 		}
@@ -143,12 +148,11 @@ func (s *Server) pull(ctx context.Context, q url.Values) (_ url.Values, pushed b
 }
 
 // parse is parseRequest with the hints of this provider.
-func (s *Server) parse(r *http.Request, snap *snapshot, q url.Values) (*request, error) {
+func (s *Server) parse(snap *snapshot, q url.Values) (*request, error) {
 	return parseRequest(q, snap.clients, func(token, clientID string) (string, error) {
 		h, err := s.readHint(snap, token, clientID)
 		if err != nil {
-			note(r, "id_token_hint refused", "client_id", clientID, "why", short(err.Error()))
-			return "", err
+			return "", errors.New(short(err.Error()))
 		}
 		return h.Subject, nil
 	})

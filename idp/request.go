@@ -118,6 +118,28 @@ func (r *request) needsLogin(in *account.Session) step {
 	return stepLogin
 }
 
+// whyLogin says, for the log, why a person would have to sign in.
+func (r *request) whyLogin(in *account.Session) string {
+	switch {
+	case in == nil:
+		return "nobody is signed in in this browser"
+	case r.HintSub != "" && r.HintSub != in.UserID:
+		return "another person is signed in than the one whom id_token_hint or claims names"
+	case r.MaxAge != nil:
+		return fmt.Sprintf("max_age is %d, the person proved who they are %d s ago", *r.MaxAge, int64(time.Since(in.AuthTime).Seconds()))
+	}
+	return "prompt is " + r.Prompt
+}
+
+// whySecond says, for the log, who asks for a second factor.
+func (r *request) whySecond(in *account.Session) string {
+	who := "acr_values or claims ask for it"
+	if r.client.Require2FA {
+		who = "the client is registered with --require-2fa"
+	}
+	return fmt.Sprintf("%s, the session has %s", who, in.ACR)
+}
+
 // A pageError is a request that must not be answered at its redirect URI, for
 // nobody knows whose it is (RFC 6749 4.1.2.1). what is for the operator's log.
 type pageError struct {
@@ -141,6 +163,17 @@ type oauthError struct {
 }
 
 func (e *oauthError) Error() string { return e.code + ": " + e.description }
+
+// particular is e with what came, and perhaps what was wanted in its place. That is for the log.
+func particular(e *oauthError, came ...string) error {
+	switch len(came) {
+	case 0:
+		return e
+	case 1:
+		return fmt.Errorf("%w (got %q)", e, short(came[0]))
+	}
+	return fmt.Errorf("%w (got %q, registered is %q)", e, short(came[0]), came[1])
+}
 
 // The errors that are named in more than one place.
 var (
@@ -170,10 +203,10 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	r := &request{CreatedAt: time.Now()}
 	id := q["client_id"]
 	if len(id) != 1 || id[0] == "" {
-		return nil, &pageError{"authorization request without exactly one client_id", nil}
+		return nil, &pageError{"authorization request without exactly one client_id", []any{"got", short(strings.Join(id, " "))}}
 	}
 	if r.client = clients[id[0]]; r.client == nil {
-		return nil, &pageError{"authorization request of an unknown client", []any{"client_id", short(id[0])}}
+		return nil, &pageError{"authorization request of a client that is unknown or disabled", []any{"client_id", short(id[0])}}
 	}
 	r.ClientID = r.client.ID
 	to := q["redirect_uri"]
@@ -192,7 +225,10 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	postable := strings.HasPrefix(r.RedirectURI, "https:") || strings.HasPrefix(r.RedirectURI, "http:")
 	r.FormPost = len(q["response_mode"]) == 1 && q.Get("response_mode") == modeFormPost && postable
 
-	refuse := func(code, description string) (*request, error) { return r, &oauthError{code, description} }
+	// What came is for the log, unless it may be a secret or say who somebody is.
+	refuse := func(code, description string, came ...string) (*request, error) {
+		return r, particular(&oauthError{code, description}, came...)
+	}
 	for _, name := range parameters {
 		switch v := q[name]; {
 		case len(v) > 1:
@@ -211,9 +247,9 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	case q.Get("response_type") == "":
 		return refuse("invalid_request", "response_type is missing")
 	case q.Get("response_type") != "code":
-		return refuse("unsupported_response_type", "the only response_type is code")
+		return refuse("unsupported_response_type", "the only response_type is code", q.Get("response_type"))
 	case q.Get("response_mode") != "" && q.Get("response_mode") != modeQuery && !r.FormPost:
-		return refuse("invalid_request", "the response_modes are query and, for an http or https redirect_uri, form_post")
+		return refuse("invalid_request", "the response_modes are query and, for an http or https redirect_uri, form_post", q.Get("response_mode"))
 	case len(q.Get("nonce")) > maxNonce:
 		return refuse("invalid_request", "nonce is too long")
 	}
@@ -221,7 +257,7 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 
 	asked := strings.Fields(q.Get("scope"))
 	if !slices.Contains(asked, "openid") || !slices.Contains(r.client.Scopes, "openid") {
-		return refuse("invalid_scope", "scope has to contain openid, and the client has to be allowed it")
+		return refuse("invalid_scope", "scope has to contain openid, and the client has to be allowed it", q.Get("scope"), strings.Join(r.client.Scopes, " "))
 	}
 	r.Scope = r.client.allowed(asked)
 
@@ -230,9 +266,9 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	case r.Challenge == "" && r.client.RequirePKCE:
 		return refuse("invalid_request", "code_challenge is missing: this client has to use PKCE")
 	case r.Challenge == "" && method != "":
-		return refuse("invalid_request", "code_challenge_method without code_challenge")
+		return refuse("invalid_request", "code_challenge_method without code_challenge", method)
 	case r.Challenge != "" && method != "S256":
-		return refuse("invalid_request", "code_challenge_method has to be S256")
+		return refuse("invalid_request", "code_challenge_method has to be S256", method)
 	case r.Challenge != "" && !sha256Text(r.Challenge):
 		return refuse("invalid_request", "code_challenge is not the base64url of a SHA-256")
 	}
@@ -244,12 +280,12 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	prompts := strings.Fields(q.Get("prompt"))
 	for _, p := range prompts {
 		if !slices.Contains([]string{"none", "login", "consent", "select_account"}, p) {
-			return refuse("invalid_request", "prompt has a value that is not supported")
+			return refuse("invalid_request", "prompt has a value that is not supported", q.Get("prompt"))
 		}
 	}
 	switch {
 	case slices.Contains(prompts, "none") && len(prompts) > 1:
-		return refuse("invalid_request", "prompt none stands alone")
+		return refuse("invalid_request", "prompt none stands alone", q.Get("prompt"))
 	case slices.Contains(prompts, "none"):
 		r.Prompt = "none"
 	case slices.Contains(prompts, "login"):
@@ -261,7 +297,7 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	if v := q.Get("max_age"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 31)
 		if err != nil {
-			return refuse("invalid_request", "max_age is not a number of seconds")
+			return refuse("invalid_request", "max_age is not a number of seconds", v)
 		}
 		seconds := int64(n)
 		r.MaxAge = &seconds
@@ -269,7 +305,7 @@ func parseRequest(q url.Values, clients map[string]*Client, hint func(token, cli
 	if v := q.Get("id_token_hint"); v != "" {
 		sub, err := hint(v, r.ClientID)
 		if err != nil {
-			return refuse("invalid_request", "id_token_hint is not an ID token that this client got here")
+			return r, fmt.Errorf("%w (%w)", &oauthError{"invalid_request", "id_token_hint is not an ID token that this client got here"}, err)
 		}
 		r.HintSub = sub
 	}
@@ -358,14 +394,15 @@ func (s *Server) keep(ctx context.Context, r *request, browser string) error {
 var requestID = regexp.MustCompile(`^[a-z2-7]{26}$`)
 
 // waiting returns the request that waits under id for this browser, or
-// errNoRequest: the same for one that is another browser's, over, or never was.
+// errNoRequest, for one that is another browser's, over, or never was: which of them
+// is for the log.
 func (s *Server) waiting(hr *http.Request, id string) (*request, error) {
 	if !requestID.MatchString(id) {
-		return nil, errNoRequest
+		return nil, fmt.Errorf("%w: its id is not one", errNoRequest)
 	}
 	ctx, browser := hr.Context(), s.sessions.Cookie(hr, requestCookie+id)
 	if !secret.IsToken(browser, browserToken) {
-		return nil, errNoRequest
+		return nil, fmt.Errorf("%w: the browser has no cookie of it; it was answered, or another browser began it", errNoRequest)
 	}
 	r := &request{ID: id}
 	var params string
@@ -375,7 +412,7 @@ func (s *Server) waiting(hr *http.Request, id string) (*request, error) {
 		WHERE id = $1 AND browser_hash = $2 AND expires_at > $3`, id, secret.Hash(browser), db.Micros(time.Now())).
 		Scan(&r.ClientID, &params, &created)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNoRequest
+		return nil, fmt.Errorf("%w: it waited too long, or its cookie is another's", errNoRequest)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading an authorization request: %w", err)
@@ -391,7 +428,7 @@ func (s *Server) waiting(hr *http.Request, id string) (*request, error) {
 	// Decided late: the client must still be there, with this redirect URI.
 	r.client = snap.clients[r.ClientID]
 	if r.client == nil || !slices.Contains(r.client.RedirectURIs, r.RedirectURI) {
-		return nil, errNoRequest
+		return nil, fmt.Errorf("%w: client %s is not registered with %s any more", errNoRequest, r.ClientID, r.RedirectURI)
 	}
 	return r, nil
 }

@@ -194,7 +194,7 @@ func TestOP07_NeedsWithSkew(t *testing.T) {
 		}
 	}
 	g := &grant{clientID: "acme", createdAt: time.Now().Add(90 * time.Second)}
-	if why := wrongRedemption(testClients["acme"], g, "u", "u", "", "", time.Now()); why != "the code has expired" {
+	if why := wrongRedemption(testClients["acme"], g, "u", "u", "", "", time.Now()); !strings.HasPrefix(why, "the code has expired") {
 		t.Errorf("a code from the future: %q", why)
 	}
 }

@@ -147,11 +147,11 @@ func (k keySet) verify(token, typ string) ([]byte, error) {
 	key, ok := k.public[head.KeyID]
 	switch {
 	case !ok:
-		return nil, errors.New("not signed with a key of ours")
+		return nil, fmt.Errorf("not signed with a key of ours (kid %q)", short(head.KeyID))
 	case key.Algorithm != head.Algorithm:
 		return nil, errors.New("signed with another algorithm than its key's")
 	case head.ExtraHeaders[jose.HeaderType] != typ:
-		return nil, errors.New("its type is not " + typ)
+		return nil, fmt.Errorf("its type is not %s but %v", typ, head.ExtraHeaders[jose.HeaderType])
 	}
 	payload, err := jws.Verify(key)
 	if err != nil {
@@ -174,13 +174,13 @@ func (s *Server) readHint(snap *snapshot, token, clientID string) (*idClaims, er
 	}
 	switch {
 	case c.Issuer != s.cfg.Issuer:
-		return nil, errors.New("another issuer's")
+		return nil, fmt.Errorf("its issuer is %q", short(c.Issuer))
 	case c.Subject == "" || c.Session == "":
 		return nil, errors.New("no sub or no sid")
 	case clientID != "" && c.Audience != clientID:
-		return nil, errors.New("another client's")
+		return nil, fmt.Errorf("it is client %s's, not %q's", c.Audience, short(clientID))
 	case snap.clients[c.Audience] == nil:
-		return nil, errors.New("its client is no longer registered")
+		return nil, fmt.Errorf("its client %s is no longer registered", c.Audience)
 	}
 	return &c, nil
 }
@@ -222,11 +222,11 @@ var errInvalidToken = &oauthError{"invalid_token", "the access token is invalid,
 func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
 	token, ok := ctx.Value(openedKey{}).(*accessToken)
 	if !ok {
-		return nil, errInvalidToken.wire(ctx, nil)
+		return nil, wireError(ctx, errors.New("userinfo without an access token that was looked at"))
 	}
 	u, g, err := s.person(ctx, token.grantID, time.Now())
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errInvalidToken.wire(ctx, nil)
+		return nil, wireError(ctx, fmt.Errorf("%w (its grant was revoked or spent twice, or its session has ended)", errInvalidToken))
 	}
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -236,7 +236,7 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 		return nil, wireError(ctx, err)
 	}
 	if snap.clients[g.clientID] == nil || token.clientID != "" && token.clientID != g.clientID {
-		return nil, errInvalidToken.wire(ctx, nil)
+		return nil, wireError(ctx, fmt.Errorf("%w (client %s is disabled, or it is not the token's)", errInvalidToken, g.clientID))
 	}
 	g.scope = token.scope
 	if len(g.claims.UserInfo) == 0 {

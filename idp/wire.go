@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,8 +51,9 @@ func (s *Server) wire() http.Handler {
 				return
 			}
 			r = r.WithContext(context.WithValue(r.Context(), openedKey{}, access))
-		} else if e := checkClientRequest(r); e != nil {
-			refuse(aw, r, e)
+		} else if err := checkClientRequest(r); err != nil {
+			id, _, _ := r.BasicAuth()
+			refuse(aw, r, fmt.Errorf("%w (client_id %q)", err, short(cmp.Or(id, r.PostForm.Get("client_id")))))
 			return
 		}
 		if r.URL.Path == pathPush { // which the library does not know
@@ -106,22 +108,22 @@ func (w *wireWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // checkClientRequest looks at a request that a client authenticates before the
 // library does.
-func checkClientRequest(r *http.Request) *oauthError {
+func checkClientRequest(r *http.Request) error {
 	switch {
 	case r.Method != http.MethodPost:
-		return &oauthError{"invalid_request", "this endpoint takes POST only"}
+		return particular(&oauthError{"invalid_request", "this endpoint takes POST only"}, r.Method)
 	case r.URL.RawQuery != "":
 		return &oauthError{"invalid_request", "parameters belong in the body"}
 	}
 	if err := r.ParseForm(); err != nil {
-		return &oauthError{"invalid_request", "the body is not a form"}
+		return fmt.Errorf("%w (%w)", &oauthError{"invalid_request", "the body is not a form"}, err)
 	}
 	for name, v := range r.PostForm {
 		if len(v) > 1 {
-			return &oauthError{"invalid_request", "a parameter stands there more than once"}
+			return particular(&oauthError{"invalid_request", "a parameter stands there more than once"}, name)
 		}
 		if len(v) == 1 && !text(name+v[0]) {
-			return &oauthError{"invalid_request", "a parameter is not text"}
+			return particular(&oauthError{"invalid_request", "a parameter is not text"}, name)
 		}
 	}
 	f := r.PostForm
@@ -130,28 +132,31 @@ func checkClientRequest(r *http.Request) *oauthError {
 	}
 	if auth := r.Header.Get("Authorization"); auth != "" {
 		if f.Has("client_secret") || f.Has("client_assertion") {
-			return &oauthError{"invalid_request", "a client authenticates in one way only"}
+			return fmt.Errorf("%w (Authorization, and client_secret or client_assertion in the body)", &oauthError{"invalid_request", "a client authenticates in one way only"})
 		}
 		id, password, ok := r.BasicAuth()
 		plain, err := url.QueryUnescape(id)
 		if _, bad := url.QueryUnescape(password); !ok || err != nil || bad != nil {
-			return errInvalidClient
+			return fmt.Errorf("%w (Authorization is not Basic with id and secret as RFC 6749 2.3.1 encodes them)", errInvalidClient)
 		}
 		if f.Has("client_id") && plain != f.Get("client_id") {
-			return &oauthError{"invalid_request", "two different client ids"}
+			return particular(&oauthError{"invalid_request", "two different client ids"}, f.Get("client_id"))
 		}
 	} else if f.Has("client_assertion") || f.Has("client_assertion_type") {
 		if f.Has("client_secret") {
-			return &oauthError{"invalid_request", "a client authenticates in one way only"}
+			return fmt.Errorf("%w (client_secret and client_assertion)", &oauthError{"invalid_request", "a client authenticates in one way only"})
 		}
 		if f.Get("client_assertion") == "" || f.Get("client_assertion_type") != assertionType {
-			return errInvalidClient
+			return fmt.Errorf("%w (client_assertion is missing, or client_assertion_type %q is not %s)", errInvalidClient, short(f.Get("client_assertion_type")), assertionType)
 		}
 	} else if f.Get("client_id") == "" {
-		return errInvalidClient
+		return fmt.Errorf("%w (neither Authorization nor client_id)", errInvalidClient)
 	}
 	if _, password, _ := r.BasicAuth(); r.URL.Path == pathIntrospect && password == "" && f.Get("client_secret") == "" && f.Get("client_assertion") == "" {
-		return errInvalidClient // which the library would answer with 400
+		return fmt.Errorf("%w (no secret and no assertion)", errInvalidClient) // which the library would answer with 400
+	}
+	if r.URL.Path == pathIntrospect && f.Get("token") == "" {
+		return missing("token")
 	}
 	if r.URL.Path != pathToken {
 		delete(f, "grant_type") // the library would look at it here, too
@@ -160,11 +165,32 @@ func checkClientRequest(r *http.Request) *oauthError {
 	}
 	switch f.Get("grant_type") {
 	case "":
-		return &oauthError{"invalid_request", "grant_type is missing"}
+		return missing("grant_type")
 	case grantCode, grantRefresh, grantClient:
 		return nil
 	}
-	return &oauthError{"unsupported_grant_type", "the grant types here are authorization_code, refresh_token and client_credentials"}
+	return particular(&oauthError{"unsupported_grant_type", "the grant types here are authorization_code, refresh_token and client_credentials"}, f.Get("grant_type"))
+}
+
+func missing(name string) *oauthError { return &oauthError{"invalid_request", name + " is missing"} }
+
+// missingIn names the first parameter that a client's request lacks, or "".
+func missingIn(r *op.Request[op.ClientCredentials]) string {
+	var names []string
+	switch g := r.Form.Get("grant_type"); {
+	case r.URL.Path == pathRevoke:
+		names = []string{"token"}
+	case g == grantCode:
+		names = []string{"code", "redirect_uri"}
+	case g == grantRefresh:
+		names = []string{"refresh_token"}
+	}
+	for _, name := range names {
+		if r.Form.Get(name) == "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // bearer finds the one access token of a userinfo request and how it is presented,
@@ -185,7 +211,7 @@ func bearer(w *wireWriter, r *http.Request) (scheme, token string, ok bool) {
 	}
 	if r.Method == http.MethodPost {
 		if err := r.ParseForm(); err != nil {
-			refuse(w, r, &oauthError{"invalid_request", "the body is not a form"})
+			refuse(w, r, fmt.Errorf("%w (%w)", &oauthError{"invalid_request", "the body is not a form"}, err))
 			return "", "", false
 		}
 		for _, token := range r.PostForm["access_token"] {
@@ -194,6 +220,7 @@ func bearer(w *wireWriter, r *http.Request) (scheme, token string, ok bool) {
 	}
 	switch {
 	case len(found) == 0:
+		note(r, "no access token") // RFC 6750 3.1: and no error
 		w.WriteHeader(http.StatusUnauthorized)
 		return "", "", false
 	case len(found) > 1:
@@ -209,14 +236,15 @@ func bearer(w *wireWriter, r *http.Request) (scheme, token string, ok bool) {
 	return scheme, token, true
 }
 
-// refuse answers with the JSON of an OAuth error.
+// refuse answers with the JSON of the OAuth error that err has in it.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	op.WriteError(w, r, wireError(r.Context(), err), nil)
 }
 
 var errInvalidClient = &oauthError{"invalid_client", "client authentication failed"}
 
-// wire is the error as the library writes it; why goes to the log alone.
+// wire is the error as the library writes it. why, which has it and what exactly
+// differed, goes to the log alone.
 func (e *oauthError) wire(ctx context.Context, why error) error {
 	status := http.StatusBadRequest
 	switch e.code {
@@ -225,13 +253,11 @@ func (e *oauthError) wire(ctx context.Context, why error) error {
 	case "server_error":
 		status = http.StatusServiceUnavailable
 	}
-	if why != nil {
-		level := slog.LevelInfo
-		if e == errServer {
-			level = slog.LevelError
-		}
-		web.Log(ctx).Log(ctx, level, "token request refused", "error", e.code, "why", why.Error())
+	level := slog.LevelInfo
+	if e == errServer {
+		level = slog.LevelError
 	}
+	web.Log(ctx).Log(ctx, level, "token request refused", "error", e.code, "why", strings.Replace(why.Error(), e.code+": ", "", 1))
 	out := &oidc.Error{Description: e.description}
 	setCode(&out.ErrorType, e.code)
 	return op.NewStatusError(out, status)
@@ -257,7 +283,11 @@ func (s *Server) VerifyClient(ctx context.Context, r *op.Request[op.ClientCreden
 		return nil, wireError(ctx, err)
 	}
 	if g := r.Form.Get("grant_type"); r.URL.Path == pathToken && !slices.Contains(c.GrantTypes, g) {
-		return nil, (&oauthError{"unauthorized_client", "this client is not registered for the grant type"}).wire(ctx, errors.New("client "+c.ID))
+		refused := &oauthError{"unauthorized_client", "this client is not registered for the grant type"}
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, particular(refused, g, strings.Join(c.GrantTypes, " "))))
+	}
+	if name := missingIn(r); name != "" {
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, missing(name)))
 	}
 	return wireClient{c}, nil
 }
@@ -287,7 +317,7 @@ func (s *Server) authenticate(ctx context.Context, header http.Header, form url.
 	}
 	c := snap.clients[id]
 	if c == nil {
-		return nil, fmt.Errorf("%w (unknown client %s)", errInvalidClient, short(id))
+		return nil, fmt.Errorf("%w (client %q is unknown or disabled)", errInvalidClient, short(id))
 	}
 	if method != c.AuthMethod {
 		return nil, fmt.Errorf("%w (client %s used %s, registered is %s)", errInvalidClient, c.ID, method, c.AuthMethod)
@@ -308,11 +338,11 @@ func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Acce
 	c := r.Client.(wireClient).Client
 	jkt, err := s.bound(ctx, c, r.Header, pathToken)
 	if err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	g, err := s.redeem(ctx, c, r.Data.Code, r.Data.RedirectURI, r.Data.CodeVerifier, jkt)
 	if err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	return s.tokens(ctx, c, g, grantCode)
 }
@@ -322,11 +352,11 @@ func (s *Server) RefreshToken(ctx context.Context, r *op.ClientRequest[oidc.Refr
 	c := r.Client.(wireClient).Client
 	jkt, err := s.bound(ctx, c, r.Header, pathToken)
 	if err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	g, err := s.renew(ctx, c, r.Data.RefreshToken, strings.Join(r.Data.Scopes, " "), jkt)
 	if err != nil {
-		return nil, wireError(ctx, err)
+		return nil, wireError(ctx, fmt.Errorf("client %s: %w", c.ID, err))
 	}
 	return s.tokens(ctx, c, g, grantRefresh)
 }

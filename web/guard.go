@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -168,7 +169,7 @@ func readForm(x *exchange, r *http.Request) error {
 	}
 	if !isForm(r.Header) {
 		x.Header().Set("Accept-Post", "application/x-www-form-urlencoded")
-		return &Error{Status: http.StatusUnsupportedMediaType}
+		return &Error{Status: http.StatusUnsupportedMediaType, Err: fmt.Errorf("Content-Type is %.64q", r.Header.Get("Content-Type"))}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(x.ResponseWriter, r.Body, maxBody))
 	if err != nil {
@@ -190,9 +191,9 @@ func readForm(x *exchange, r *http.Request) error {
 	if err != nil {
 		return &Error{Status: http.StatusBadRequest, Err: err}
 	}
-	for _, values := range r.PostForm {
+	for name, values := range r.PostForm {
 		if len(values) > 1 {
-			return &Error{Status: http.StatusBadRequest, Err: errors.New("a field stands there twice")}
+			return &Error{Status: http.StatusBadRequest, Err: fmt.Errorf("a field stands there twice: %.64q", name)}
 		}
 	}
 	return nil

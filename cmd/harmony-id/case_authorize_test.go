@@ -82,12 +82,13 @@ func release(fn func(i int)) {
 var tokenRE = regexp.MustCompile(`\bh(ac|at|dt|pr|rt|se|br|cs|lo|rp|gs|gb)_[A-Za-z0-9_-]{40}`)
 
 // wellBehaved is a world whose provider, whatever it is sent, does not panic,
-// does not answer 500, and does not log a token.
+// does not answer 500, says in its log why it refused, and does not log a token.
 func wellBehaved(t testing.TB, engine string, opts ...db.Option) *world {
 	t.Helper()
 	w := newWorld(t, engine, opts...)
 	t.Cleanup(func() {
 		log := w.log.String()
+		explained(t, log)
 		for _, bad := range []string{`"msg":"panic"`, `"status":500`} {
 			if strings.Contains(log, bad) {
 				t.Errorf("the log says %s", bad)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -112,8 +113,12 @@ func (g *guest) start(environ []string, name string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		g.t.Fatalf("%v; \"make tools\" installs what is missing", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var ending error
+	go func() {
+		ending = cmd.Wait()
+		close(ended)
+	}()
 	g.t.Cleanup(func() {
 		stop()
 		<-ended
@@ -123,9 +128,8 @@ func (g *guest) start(environ []string, name string, args ...string) {
 	})
 	g.until("answers", func() bool {
 		select {
-		case err := <-ended:
-			ended <- err
-			g.t.Fatalf("%s ended: %v\n%s", g.name, err, &log)
+		case <-ended:
+			g.t.Fatalf("%s ended: %v\n%s", g.name, ending, &log)
 		default:
 		}
 		resp, err := http.Get(g.url + "/nowhere")
@@ -338,12 +342,11 @@ func (g *guest) servePage() {
 		switch file := files[r.URL.Path]; {
 		case r.URL.Path == "/settings.json":
 			w.Header().Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(map[string]string{"issuer": g.at, "client_id": g.id})
+			fmt.Fprintf(w, `{"issuer": %q, "client_id": %q}`, g.at, g.id)
 		case file == "":
 			http.NotFound(w, r)
 		default:
-			w.Header().Set("Content-Type", map[string]string{".js": "text/javascript", ".html": "text/html"}[filepath.Ext(file)])
-			w.Write(must(os.ReadFile(file))(g.t))
+			http.ServeFile(w, r, file)
 		}
 	}))
 	server.Listener.Close()
