@@ -30,6 +30,7 @@ async function notRenewed(error) {
 manager.events.addUserLoaded(show);
 manager.events.addUserUnloaded(() => show(null));
 manager.events.addSilentRenewError(notRenewed);
+manager.events.addAccessTokenExpired(() => manager.signinSilent().catch(notRenewed)); // once more
 find("sign-in").onclick = () => manager.signinRedirect({ nonce: crypto.randomUUID() });
 find("sign-out").onclick = () => manager.signoutRedirect(); // with the ID token: nothing is asked
 
