@@ -50,14 +50,19 @@ const (
 // A hasher hashes no more passwords at once than its memory and the machine's
 // processors allow; the rest wait their turn.
 type hasher struct {
+	memory  int64 // bytes
 	slots   chan struct{}
+	large   chan struct{} // whoever takes several slots, one at a time
 	waiting atomic.Int64
 	took    func(time.Duration) // is told of each hash
 }
 
+// slot is the memory of a slot in bytes.
+func slot() int64 { return int64(current.memory) << 10 }
+
 func newHasher(memory int64) *hasher {
-	n := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/(int64(current.memory)<<10)))
-	return &hasher{slots: make(chan struct{}, n), took: func(time.Duration) {}}
+	n := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/slot()))
+	return &hasher{memory: max(memory, slot()), slots: make(chan struct{}, n), large: make(chan struct{}, 1), took: func(time.Duration) {}}
 }
 
 // turn waits for a slot. Its errors are ErrBusy and the context's.
@@ -85,8 +90,44 @@ func (h *hasher) turn(ctx context.Context) (done func(), err error) {
 	}
 }
 
+// turns waits for as many slots as a hash of so much memory, in bytes, has the room
+// of, or for all. Its errors are those of turn.
+func (h *hasher) turns(ctx context.Context, memory int64) (done func(), err error) {
+	n := min(int((memory+slot()-1)/slot()), cap(h.slots))
+	if n <= 1 {
+		return h.turn(ctx)
+	}
+	var taken []func()
+	done = func() {
+		for _, give := range taken {
+			give()
+		}
+	}
+	select { // two of them would wait for each other's
+	case h.large <- struct{}{}:
+		taken = append(taken, func() { <-h.large })
+	case <-time.After(hashWait):
+		return nil, ErrBusy
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for range n {
+		give, err := h.turn(ctx)
+		if err != nil {
+			done()
+			return nil, err
+		}
+		taken = append(taken, give)
+	}
+	return done, nil
+}
+
 func (h *hasher) derive(ctx context.Context, password string, salt []byte, p params, size uint32) ([]byte, error) {
-	done, err := h.turn(ctx)
+	memory := int64(p.memory) << 10
+	if memory > h.memory {
+		return nil, fmt.Errorf("a stored password hash needs %d KiB of memory, more than hash-memory", p.memory)
+	}
+	done, err := h.turns(ctx, memory)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +152,12 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 }
 
 // check reports whether password is the one behind the PHC string, and whether
-// the string should be made anew because its parameters are not today's.
+// the string should be made anew because its parameters are not today's, or
+// another program made it.
 func (h *hasher) check(ctx context.Context, password, phc string) (ok, stale bool, err error) {
+	if !strings.HasPrefix(phc, "$argon2id$") {
+		return h.checkForeign(ctx, password, phc)
+	}
 	p, salt, want, err := parsePHC(phc)
 	if err != nil {
 		return false, false, err

@@ -123,6 +123,7 @@ type NewUser struct {
 	Claims        Claims
 	Method        Method    // "" is MethodPassword
 	Password      string    // of a person who signs in with one
+	PasswordHash  string    // in its place, as another program made it: argon2id, bcrypt or PBKDF2
 	Google        *Identity // who a person is who signs in with Google; its issuer and subject
 	Device        Device    // where it was asked for
 }
@@ -173,6 +174,39 @@ func CheckName(field, s string) error {
 // CreateUser makes an account. Its errors are
 // *InvalidError, *WeakError and ErrEmailTaken.
 func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, error) {
+	row, err := s.newRow(n)
+	if err != nil {
+		return nil, err
+	}
+	if n.Password != "" {
+		if err := s.checkNewPassword(n.Password, row.user.Email, n.Name); err != nil {
+			return nil, err
+		}
+		if row.hash, err = s.hasher.hash(ctx, n.Password); err != nil {
+			return nil, err
+		}
+		row.user.HasPassword = true
+	}
+	err = s.db.Tx(ctx, func(tx *db.Tx) error { return row.insert(ctx, tx, by) })
+	if taken(err) {
+		return nil, ErrEmailTaken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating a person: %w", err)
+	}
+	return row.user, nil
+}
+
+// A newRow is a person whose account is about to be made.
+type newRow struct {
+	user            *User
+	claims, hash    string
+	issuer, subject *string
+	device          Device
+}
+
+// newRow checks what an account is made from, but for a password in clear.
+func (s *Store) newRow(n NewUser) (*newRow, error) {
 	email, err := CanonicalEmail(n.Email)
 	if err != nil {
 		return nil, err
@@ -183,51 +217,49 @@ func (s *Store) CreateUser(ctx context.Context, n NewUser, by Actor) (*User, err
 	if err := n.Claims.check(); err != nil {
 		return nil, err
 	}
-	var hash *string
-	var changed *int64
-	now := time.Now()
-	var issuer, subject *string
+	r := &newRow{device: n.Device}
 	switch {
-	case n.Method == MethodGoogle && n.Password != "":
+	case n.Method == MethodGoogle && n.Password+n.PasswordHash != "":
 		return nil, &InvalidError{"password", "is not for people who sign in with Google"}
 	case n.Method == MethodGoogle && n.Google != nil:
-		issuer, subject = &n.Google.Issuer, &n.Google.Subject
+		r.issuer, r.subject = &n.Google.Issuer, &n.Google.Subject
 	}
-	if n.Password != "" {
-		if err := s.checkNewPassword(n.Password, email, n.Name); err != nil {
-			return nil, err
+	if n.PasswordHash != "" {
+		if r.hash, err = foreignHash(n.PasswordHash, s.hasher.memory); err != nil {
+			return nil, &InvalidError{"password_hash", err.Error()}
 		}
-		h, err := s.hasher.hash(ctx, n.Password)
-		if err != nil {
-			return nil, err
-		}
-		at := db.Micros(now)
-		hash, changed = &h, &at
 	}
 	claims, err := json.Marshal(n.Claims)
 	if err != nil {
 		return nil, fmt.Errorf("claims of a new person: %w", err)
 	}
-	u := &User{
+	r.claims = string(claims)
+	now := time.Now().UTC()
+	r.user = &User{
 		ID: secret.ID("usr_"), Email: email, EmailVerified: n.EmailVerified, Name: n.Name, Claims: n.Claims,
-		Method: cmp.Or(n.Method, MethodPassword), HasPassword: hash != nil, CreatedAt: now.UTC(), UpdatedAt: now.UTC(),
+		Method: cmp.Or(n.Method, MethodPassword), HasPassword: r.hash != "", CreatedAt: now, UpdatedAt: now,
 	}
-	err = s.db.Tx(ctx, func(tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO users (id, email, email_verified, name, claims, method, password_hash, password_changed_at, created_at, updated_at, google_issuer, google_subject)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)`,
-			u.ID, email, flag(n.EmailVerified), n.Name, string(claims), string(u.Method), hash, changed, db.Micros(now), issuer, subject); err != nil {
-			return err
-		}
-		return Record(ctx, tx, Event{Kind: "user_created", UserID: u.ID, Actor: by, Device: n.Device})
-	})
-	if db.IsConflict(err, "users", "email") || db.IsConflict(err, "users", "google_issuer,google_subject") {
-		return nil, ErrEmailTaken
+	return r, nil
+}
+
+// insert makes the account.
+func (r *newRow) insert(ctx context.Context, tx *db.Tx, by Actor) error {
+	var changed *int64
+	at := db.Micros(r.user.CreatedAt)
+	if r.hash != "" {
+		changed = &at
 	}
-	if err != nil {
-		return nil, fmt.Errorf("creating a person: %w", err)
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO users (id, email, email_verified, name, claims, method, password_hash, password_changed_at, created_at, updated_at, google_issuer, google_subject)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)`,
+		r.user.ID, r.user.Email, flag(r.user.EmailVerified), r.user.Name, r.claims, string(r.user.Method), orNull(r.hash), changed, at, r.issuer, r.subject); err != nil {
+		return err
 	}
-	return u, nil
+	return Record(ctx, tx, Event{Kind: "user_created", UserID: r.user.ID, Actor: by, Device: r.device})
+}
+
+func taken(err error) bool {
+	return db.IsConflict(err, "users", "email") || db.IsConflict(err, "users", "google_issuer,google_subject")
 }
 
 // UserColumns are the columns that ScanUser reads, of the table under this alias.

@@ -308,6 +308,8 @@ func TestDamage(t *testing.T) {
 		damaged[fmt.Sprint("without line ", n)] = pack(t, bytes.Join(slices.Delete(slices.Clone(lines), n, n+1), nil))
 	}
 	damaged["another row"] = pack(t, bytes.Replace(plain, []byte("p17@"), []byte("p18@"), 1))
+	damaged["another count"] = pack(t, bytes.Replace(plain, []byte(`"users":250}`), []byte(`"users":251}`), 1))
+	damaged["another key"] = pack(t, bytes.Replace(plain, []byte(`"`+ring.KeyID()+`":2`), []byte(`"`+ring.KeyID()+`":3`), 1))
 	damaged["more at the end"] = pack(t, append(slices.Clone(plain), "{}\n"...))
 	damaged["a table of its own"] = pack(t, bytes.Replace(plain, []byte(`{"table":"consents"`), []byte(`{"table":"throttles"`), 1))
 	damaged["a column of its own"] = pack(t, bytes.Replace(plain, []byte(`"given_at"`), []byte(`"given; at"`), 1))

@@ -51,6 +51,8 @@ var results = []struct {
 	{"A link that sets a password", "`user invite` and `user reset-link` print one.", linkResult{}},
 	{"A session", "`user sessions list` prints an array of them, the last used first.", sessionResult{}},
 	{"Sessions that were ended", "`user sessions end` prints it.", sessionsEnded{}},
+	{"An import of people", "`user import` prints it.", importResult{}},
+	{"What is wrong with a line", "`errors` of an import is an array of them.", importError{}},
 	{"A workspace", "`client create`, `show`, `delete` and `rotate-secret` print one, `client list` an array of them. The names are those of OpenID Connect client registration (RFC 7591).", clientResult{}},
 	{"A signing key", "`keys list` and `keys rotate` print an array of all.", keyResult{}},
 	{"A step of the schema", "`migrate status` prints an array of all, `migrate up` of those that it took.", migrationResult{}},
@@ -82,7 +84,7 @@ Times are RFC 3339 in UTC. Secrets are never arguments: they come from standard 
 | 5 | the database's schema and the program do not fit: ` + "`harmony-id migrate up`" + `, or the newer program |
 
 Commands that cannot be undone ask first; where nobody can answer they need ` + "`--yes`" + `.
-On SQLite, ` + "`user create`, `user invite`, `client create`, `migrate up`, `restore` and `serve`" + ` make a database that is not there yet; the others say that there is none.
+On SQLite, ` + "`user create`, `user invite`, `user import`, `client create`, `migrate up`, `restore` and `serve`" + ` make a database that is not there yet; the others say that there is none.
 
 ## Commands
 

@@ -34,6 +34,7 @@ type commands struct {
 	User  struct {
 		Create       userCreate       `cmd:"" help:"Create a person."`
 		Invite       userInvite       `cmd:"" help:"Create a person without a password and print a link that sets one."`
+		Import       userImport       `cmd:"" help:"Create people from a file, with the password hashes that another program made."`
 		List         userList         `cmd:"" help:"List people by email address."`
 		Show         userShow         `cmd:"" help:"Show a person, and why sign-in is refused."`
 		Disable      userDisable      `cmd:"" help:"Refuse a person every sign-in and end all sessions."`

@@ -88,6 +88,11 @@ func TestStatements(t *testing.T) {
 			costs("the right password", func() { p = b.once(http.MethodPost, "/login", form, nil) },
 				"SELECT users", "INSERT throttles", "UPDATE throttles", "LOCK users", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events") // the second throttle: a new browser is told of once an hour
 			costs("resume", func() { p = b.follow(p) }, "SELECT auth_requests", "SELECT sessions", "INSERT grants")
+			// One statement more makes a hash of another program's anew.
+			w.exec(`UPDATE users SET password_hash = $1 WHERE id = $2`, byBcrypt, w.person("imported@example.com", goodPassword).ID)
+			elsewhere := w.browserAt(w.house, "192.0.2.60")
+			costs("the right password, with a hash that was imported", func() { elsewhere.attempt("imported@example.com", goodPassword).wantStatus(http.StatusSeeOther) },
+				"SELECT users", "INSERT throttles", "UPDATE throttles", "UPDATE users", "LOCK users", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events")
 			var k, k3 *tokens
 			code := f.code(p)
 			costs("code → tokens", func() { k = f.redeem(code).ok() }, "UPDATE grants")
