@@ -110,13 +110,14 @@ const MinSecret = 32
 type Clients struct {
 	db           *db.DB
 	allowPrivate bool
+	tx           *db.Tx // in which all changes happen; nil: each in one of its own
 }
 
 // NewClients returns the clients of a migrated database.
 func NewClients(d *db.DB) *Clients { return &Clients{db: d} }
 
 // AllowPrivate is the same clients for a provider whose Config has AllowPrivate.
-func (c *Clients) AllowPrivate() *Clients { return &Clients{c.db, true} }
+func (c *Clients) AllowPrivate() *Clients { return &Clients{db: c.db, allowPrivate: true} }
 
 var clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
@@ -130,15 +131,7 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 	if n.ID == "" {
 		n.ID = secret.ID("")
 	}
-	n.AuthMethod = orDefault(n.AuthMethod, AuthBasic)
-	n.IDTokenAlg = orDefault(n.IDTokenAlg, algES256)
-	n.AccessToken = orDefault(n.AccessToken, TokenOpaque)
-	if n.GrantTypes == nil {
-		n.GrantTypes = []string{grantCode, grantRefresh}
-	}
-	if n.Scopes == nil && slices.Contains(n.GrantTypes, grantCode) {
-		n.Scopes = slices.Clone(allScopes)
-	}
+	n.fillIn()
 	if err := n.check(c.allowPrivate); err != nil {
 		return nil, "", err
 	}
@@ -172,6 +165,19 @@ func (c *Clients) Create(ctx context.Context, n Client, plain, by string) (*Clie
 		return nil, "", fmt.Errorf("registering a client: %w", err)
 	}
 	return &n, plain, nil
+}
+
+// fillIn gives fields that are empty their defaults.
+func (n *Client) fillIn() {
+	n.AuthMethod = orDefault(n.AuthMethod, AuthBasic)
+	n.IDTokenAlg = orDefault(n.IDTokenAlg, algES256)
+	n.AccessToken = orDefault(n.AccessToken, TokenOpaque)
+	if n.GrantTypes == nil {
+		n.GrantTypes = []string{grantCode, grantRefresh}
+	}
+	if n.Scopes == nil && slices.Contains(n.GrantTypes, grantCode) {
+		n.Scopes = slices.Clone(allScopes)
+	}
 }
 
 // check refuses what no client may be registered with.
@@ -481,7 +487,7 @@ func (c *Clients) RotateSecret(ctx context.Context, id, plain string, keepOld ti
 // change runs fn, records the event and moves the version that every replica
 // watches, in one transaction.
 func (c *Clients) change(ctx context.Context, e account.Event, fn func(*db.Tx) error) error {
-	return c.db.Tx(ctx, func(tx *db.Tx) error {
+	act := func(tx *db.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -489,7 +495,11 @@ func (c *Clients) change(ctx context.Context, e account.Event, fn func(*db.Tx) e
 			return err
 		}
 		return bump(ctx, tx)
-	})
+	}
+	if c.tx != nil {
+		return act(c.tx)
+	}
+	return c.db.Tx(ctx, act)
 }
 
 func operator(name string) account.Actor { return account.Actor{Kind: "operator", Name: name} }

@@ -91,8 +91,8 @@ func (c backupCreate) Run(ctx context.Context, p *program) (err error) {
 			return writeFacts(p.stderr, resultOfBackup(s).facts())
 		}
 		var s *backup.Summary
-		err := writeNew(c.Out, func(w io.Writer) (err error) {
-			s, err = backup.Create(ctx, d, w, sealedColumns(), recipients)
+		err := writeNew(c.Out, func(f *os.File) (err error) {
+			s, err = backup.Create(ctx, d, f, sealedColumns(), recipients)
 			return err
 		})
 		if err != nil {
@@ -126,7 +126,7 @@ func (c backupCreate) recipients() (all []age.Recipient, err error) {
 
 // writeNew writes a file that is not there yet, for its owner's eyes only. It is
 // durable when writeNew returns, and gone if that failed.
-func writeNew(name string, write func(io.Writer) error) (err error) {
+func writeNew(name string, write func(*os.File) error) (err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return &exit{exitRefused, fmt.Errorf("%s exists already", name)}

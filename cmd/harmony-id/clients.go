@@ -17,7 +17,7 @@ import (
 // metadata (RFC 7591 section 2, OpenID Connect Registration section 2).
 type clientResult struct {
 	ClientID               string          `json:"client_id" help:"the workspace's id"`
-	ClientSecret           string          `json:"client_secret,omitempty" help:"its secret; in the results of create and rotate-secret alone, and absent for a public client"`
+	ClientSecret           string          `json:"client_secret,omitempty" help:"its secret; in the results of create, rotate-secret and an update that gives it one alone, and absent for a public client"`
 	ClientName             string          `json:"client_name" help:"name that people see"`
 	RedirectURIs           []string        `json:"redirect_uris" help:"where people may come back to"`
 	PostLogoutRedirectURIs []string        `json:"post_logout_redirect_uris" help:"where people may come back to after signing out"`

@@ -61,7 +61,7 @@ var rooms = map[string]room{
 	"cmd/harmony-id": {
 		ours: []string{"account", "backup", "db", "device", "idp", "login", "mail", "migrations", "rewrap", "secret", "security", "session", "templates", "web"},
 		outside: []string{
-			"filippo.io/age", "github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang",
+			"filippo.io/age", "github.com/alecthomas/kong", "github.com/gorilla/mux", "github.com/prometheus/client_golang", "go.yaml.in/yaml/v3",
 			"github.com/coreos/go-oidc/v3", "golang.org/x/oauth2", // the demo workspaces
 		},
 		std: []string{"net/http"},

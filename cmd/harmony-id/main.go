@@ -55,6 +55,8 @@ type commands struct {
 		List         clientList   `cmd:"" help:"List registered workspaces."`
 		Show         clientShow   `cmd:"" help:"Show a registered workspace."`
 		Delete       clientDelete `cmd:"" help:"Delete a workspace, with all its tokens."`
+		Update       clientUpdate `cmd:"" help:"Change what a workspace is registered with, in place."`
+		Apply        clientApply  `cmd:"" help:"Make the registered workspaces those of a file."`
 		RotateSecret clientRotate `cmd:"" help:"Give a workspace a new secret; the old one stops working at once."`
 	} `cmd:"" help:"Workspaces."`
 	Migrate struct {
