@@ -133,7 +133,7 @@ func (s *Store) claimIn(ctx context.Context, tx *db.Tx, id string) (*Letter, err
 			return nil, err
 		}
 	}
-	n, err := tx.Exec(ctx, `UPDATE events SET due_at = $1, tries = tries + 1 WHERE id = $2 AND due_at <= $3`, db.Micros(now.Add(letterLease)), id, db.Micros(now))
+	n, err := tx.Exec(ctx, `UPDATE events SET due_at = $1, tries = tries + 1, tell_result = '' WHERE id = $2 AND due_at <= $3`, db.Micros(now.Add(letterLease)), id, db.Micros(now))
 	if err != nil || n == 0 {
 		return nil, err
 	}
@@ -227,13 +227,17 @@ func (s *Store) addressee(ctx context.Context, tx *db.Tx, e *Event, sealed bool,
 
 // LetterSent says that a letter was taken by the mail server. Like LetterFailed and
 // LetterGivenUp it does nothing to one of which that was said before.
-func (s *Store) LetterSent(ctx context.Context, id string) error { return s.settle(ctx, id, nil) }
+func (s *Store) LetterSent(ctx context.Context, id string) error { return s.settle(ctx, id, nil, "") }
 
-// LetterFailed has a letter tried again after wait.
-func (s *Store) LetterFailed(ctx context.Context, id string, wait time.Duration) error {
+// LetterFailed has a letter tried again after wait. why is for operators; "" says
+// that it was not really tried.
+func (s *Store) LetterFailed(ctx context.Context, id, why string, wait time.Duration) error {
 	again := db.Micros(time.Now().Add(wait))
-	return s.settle(ctx, id, &again)
+	return s.settle(ctx, id, &again, strings.ToValidUTF8(why[:min(len(why), maxWhy)], "?"))
 }
+
+// maxWhy bounds what is kept of a mail server's answer, in bytes.
+const maxWhy = 500
 
 // LetterGivenUp ends the attempts to send a letter. why stands in its event.
 func (s *Store) LetterGivenUp(ctx context.Context, id, why string) error {
@@ -249,16 +253,57 @@ func giveUp(ctx context.Context, tx *db.Tx, id, why string) error {
 	if err != nil {
 		return fmt.Errorf("giving a letter up: %w", err)
 	}
-	const most = 500
-	why = strings.ToValidUTF8(id+": "+why[:min(len(why), most)], "?")
+	why = strings.ToValidUTF8(id+": "+why[:min(len(why), maxWhy)], "?")
 	return Record(ctx, tx, Event{Kind: "mail_given_up", UserID: user.String, Actor: Actor{Kind: "mail"}, Detail: Detail{Other: why}})
 }
 
-func (s *Store) settle(ctx context.Context, id string, due *int64) error {
-	if _, err := s.db.Exec(ctx, `UPDATE events SET due_at = $1 WHERE id = $2 AND due_at IS NOT NULL`, due, id); err != nil {
+func (s *Store) settle(ctx context.Context, id string, due *int64, why string) error {
+	if _, err := s.db.Exec(ctx, `UPDATE events SET due_at = $1, tell_result = $2 WHERE id = $3 AND due_at IS NOT NULL`, due, why, id); err != nil {
 		return fmt.Errorf("settling a letter: %w", err)
 	}
 	return nil
+}
+
+// A Waiting is an event that its person is still to be told of by email.
+type Waiting struct {
+	ID, Kind string // the event's
+	UserID   string // whose it is; "": an address is yet to be looked up
+	Since    time.Time
+	Tries    int
+	Next     time.Time // when it is tried, or, being tried, free for another to try
+	Failed   string    // why the last attempt failed; "": it was not tried, or is being tried
+}
+
+// WaitingLetters returns up to most events that are still to be told by email, those
+// that wait for the longest first.
+func (s *Store) WaitingLetters(ctx context.Context, most int) ([]Waiting, error) {
+	rows, err := s.db.Query(ctx, `SELECT id, kind, user_id, at, tries, due_at, tell_result FROM events WHERE due_at IS NOT NULL ORDER BY at, id LIMIT $1`, most)
+	if err != nil {
+		return nil, fmt.Errorf("listing letters: %w", err)
+	}
+	defer rows.Close()
+	var out []Waiting
+	for rows.Next() {
+		var w Waiting
+		var user sql.NullString
+		var at, due int64
+		if err := rows.Scan(&w.ID, &w.Kind, &user, &at, &w.Tries, &due, &w.Failed); err != nil {
+			return nil, fmt.Errorf("listing letters: %w", err)
+		}
+		w.UserID, w.Since, w.Next = user.String, db.Time(at), db.Time(due)
+		out = append(out, w)
+	}
+	return out, rows.Err()
+}
+
+// RetryLetters makes letters due now whose last attempt failed, and returns how many.
+// One that is being tried stays its worker's: nobody gets a mail twice for it.
+func (s *Store) RetryLetters(ctx context.Context) (int, error) {
+	n, err := s.db.Exec(ctx, `UPDATE events SET due_at = $1 WHERE due_at > $1 AND tell_result <> ''`, db.Micros(time.Now()))
+	if err != nil {
+		return 0, fmt.Errorf("having letters tried again: %w", err)
+	}
+	return int(n), nil
 }
 
 // ResetLife is how long a link that resets the password lives when it was mailed

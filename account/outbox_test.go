@@ -195,7 +195,7 @@ func TestOutboxLease(t *testing.T) {
 		}
 		// Whoever lost it is late with what they say.
 		for _, err := range []error{
-			s.LetterSent(t.Context(), first.ID), s.LetterFailed(t.Context(), first.ID, time.Second), s.LetterGivenUp(t.Context(), first.ID, "late"),
+			s.LetterSent(t.Context(), first.ID), s.LetterFailed(t.Context(), first.ID, "no answer", time.Second), s.LetterGivenUp(t.Context(), first.ID, "late"),
 		} {
 			if err != nil {
 				t.Error(err)
@@ -214,7 +214,7 @@ func TestOutboxFailed(t *testing.T) {
 		s.record(t, Event{Kind: EventPasswordChanged, UserID: ada.ID, Actor: tester})
 		l := s.oneLetter(t)
 		for i, wait := range []time.Duration{30 * time.Second, time.Hour, 0} {
-			if err := s.LetterFailed(t.Context(), l.ID, wait); err != nil {
+			if err := s.LetterFailed(t.Context(), l.ID, "no answer", wait); err != nil {
 				t.Fatal(err)
 			}
 			if wait > 0 {
@@ -368,7 +368,7 @@ func TestOutboxOvertaken(t *testing.T) {
 		asked := Event{Kind: EventResetRequested, UserID: ada.ID, Actor: person}
 		s.record(t, asked)
 		first := s.oneLetter(t)
-		if err := s.LetterFailed(t.Context(), first.ID, time.Minute); err != nil {
+		if err := s.LetterFailed(t.Context(), first.ID, "no answer", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -377,7 +377,7 @@ func TestOutboxOvertaken(t *testing.T) {
 		if second.ID == first.ID {
 			t.Error("the older is mailed")
 		}
-		if err := s.LetterFailed(t.Context(), second.ID, resetWaits); err != nil {
+		if err := s.LetterFailed(t.Context(), second.ID, "no answer", resetWaits); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(resetWaits + time.Second)

@@ -295,7 +295,7 @@ func (s *Server) claimNotices(ctx context.Context, due []notice, now time.Time) 
 		for _, n := range due {
 			var ended int64
 			err := tx.Returning(ctx, `
-				UPDATE grants SET tell_at = $1, tell_tries = tell_tries + 1
+				UPDATE grants SET tell_at = $1, tell_tries = tell_tries + 1, tell_result = ''
 				WHERE id = $2 AND told_at IS NULL AND (tell_at IS NULL OR tell_at <= $3)
 				RETURNING user_id, tell_tries - 1, (SELECT COALESCE(s.ended_at, s.expires_at) FROM sessions s WHERE s.id = grants.session_id)`,
 				[]any{lease, n.grantID, db.Micros(now)}, &n.userID, &n.tries, &ended)
@@ -306,7 +306,7 @@ func (s *Server) claimNotices(ctx context.Context, due []notice, now time.Time) 
 				return err
 			}
 			if _, err := tx.Exec(ctx, `
-				UPDATE grants SET tell_at = $1 WHERE session_id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND told_at IS NULL AND id <> $4`,
+				UPDATE grants SET tell_at = $1, tell_result = '' WHERE session_id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND told_at IS NULL AND id <> $4`,
 				lease, n.sessionID, n.client.ID, n.grantID); err != nil {
 				return err
 			}

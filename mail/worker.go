@@ -17,7 +17,7 @@ type Outbox interface {
 	// alone for some minutes.
 	ClaimLetters(ctx context.Context, most int) ([]account.Letter, error)
 	LetterSent(ctx context.Context, id string) error
-	LetterFailed(ctx context.Context, id string, wait time.Duration) error
+	LetterFailed(ctx context.Context, id, why string, wait time.Duration) error
 	LetterGivenUp(ctx context.Context, id, why string) error
 	// Letters has a value when there may be something new.
 	Letters() <-chan struct{}
@@ -160,7 +160,7 @@ func (w *Worker) tell(ctx context.Context, l account.Letter) (sent bool, err err
 		w.cfg.Watch("sent")
 		return true, w.outbox.LetterSent(note, l.ID)
 	case !refused && ctx.Err() != nil: // stopping
-		return false, w.outbox.LetterFailed(note, l.ID, 0)
+		return false, w.outbox.LetterFailed(note, l.ID, "", 0)
 	case refused || time.Since(l.At) > patience:
 		log.Error("mail given up", "error", err.Error())
 		w.cfg.Watch("given_up")
@@ -169,5 +169,5 @@ func (w *Worker) tell(ctx context.Context, l account.Letter) (sent bool, err err
 	wait := min(lastWait, firstWait<<min(l.Tries, 7))
 	log.Warn("mail delayed", "again_in", wait.String(), "error", err.Error())
 	w.cfg.Watch("delayed")
-	return false, w.outbox.LetterFailed(note, l.ID, wait)
+	return false, w.outbox.LetterFailed(note, l.ID, err.Error(), wait)
 }

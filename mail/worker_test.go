@@ -78,7 +78,7 @@ func (b *box) LetterSent(ctx context.Context, id string) error {
 	return b.settle(ctx, id, func() { delete(b.due, id); b.sent = append(b.sent, id) })
 }
 
-func (b *box) LetterFailed(ctx context.Context, id string, wait time.Duration) error {
+func (b *box) LetterFailed(ctx context.Context, id, _ string, wait time.Duration) error {
 	return b.settle(ctx, id, func() { b.due[id] = time.Now().Add(wait) })
 }
 

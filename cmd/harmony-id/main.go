@@ -77,7 +77,15 @@ type commands struct {
 		Verify backupVerify `cmd:"" help:"Read a backup to its end and show what it holds, and which encryption keys it needs."`
 	} `cmd:"" help:"Backups."`
 	Restore restoreCommand `cmd:"" help:"Fill an empty database from a backup; all sessions end."`
-	Mail    struct {
+	Outbox  struct {
+		List  outboxList  `cmd:"" help:"List mails to people and logout messages to workspaces that were not delivered yet."`
+		Retry outboxRetry `cmd:"" help:"Have what failed tried again at once."`
+	} `cmd:"" help:"Messages that were not delivered yet."`
+	Audit struct {
+		List   auditList   `cmd:"" help:"List what happened, the newest first."`
+		Export auditExport `cmd:"" help:"Write what happened as a JSON object a line, the oldest first."`
+	} `cmd:"" help:"What happened, and who did it."`
+	Mail struct {
 		Test mailTest `cmd:"" help:"Send one mail through the settings, to see that they are right."`
 	} `cmd:"" help:"Mail."`
 	Version versionCommand `cmd:"" help:"Show the version."`
