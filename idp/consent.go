@@ -82,9 +82,17 @@ func (r *request) needsConsent() step {
 // before.
 func (s *Server) allow(ctx context.Context, r *request, in *account.Session, d account.Device) error {
 	now := time.Now()
-	scopes := append(strings.Fields(r.consent.scope), r.asksFor()...)
-	slices.Sort(scopes)
 	err := s.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := tx.Lock(ctx, "users", in.UserID); err != nil { // nothing is withdrawn meanwhile, to come back with this
+			return err
+		}
+		var before string
+		err := tx.QueryRow(ctx, `SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2`, in.UserID, r.ClientID).Scan(&before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		scopes := append(strings.Fields(before), r.asksFor()...)
+		slices.Sort(scopes)
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO consents (user_id, client_id, scope, given_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (user_id, client_id) DO UPDATE SET scope = excluded.scope, given_at = excluded.given_at`,

@@ -14,13 +14,13 @@ import (
 
 const pathConsent = "/authorize/consent"
 
-// stranger is a third-party client.
-func (w *world) stranger() rp {
-	return w.add(idp.Client{
-		ID: "stranger", Name: "Stranger & Co", RedirectURIs: []string{"https://stranger.test/cb"}, RequirePKCE: true, ThirdParty: true,
-		Scopes: []string{"openid", "profile", "email", "offline_access", "api.read"},
-	})
+// strangers is a third-party client.
+var strangers = idp.Client{
+	ID: "stranger", Name: "Stranger & Co", RedirectURIs: []string{"https://stranger.test/cb"}, RequirePKCE: true, ThirdParty: true,
+	Scopes: []string{"openid", "profile", "email", "offline_access", "api.read"},
 }
+
+func (w *world) stranger() rp { return w.add(strangers) }
 
 // decide answers the consent page.
 func (b *browser) decide(p *page, decision string) *page {
@@ -205,4 +205,25 @@ func TestConsentAfterSignIn(t *testing.T) {
 			t.Errorf("%d consents", n)
 		}
 	})
+}
+
+// What is taken back while something more is being allowed does not come back with
+// it. (SQLite takes both in turn anyway.)
+func TestConsentMeetsWithdrawal(t *testing.T) {
+	var between func()
+	w := wellBehaved(t, "postgres", watch("FOR NO KEY UPDATE", &between))
+	c := w.register(strangers)
+	b := w.browserAt(w.newReplica(), "192.0.2.10") // one that knows it from its start
+	f := c.begin("scope", "openid email")
+	b.decide(b.fill(b.get(f.url()), adaEmail, adaPassword), "allow")
+	f = c.begin("scope", "openid profile")
+	p := b.get(f.url())
+	between = func() {
+		b.post("/preferences/sessions/withdraw", url.Values{"client": {c.id}}).want(http.StatusOK, "/preferences/sessions")
+	}
+	b.decide(p, "allow")
+	var scope string
+	if err := w.db.QueryRow(t.Context(), `SELECT scope FROM consents WHERE client_id = $1`, c.id).Scan(&scope); err != nil || scope != "openid profile" {
+		t.Errorf("allowed is %q: %v", scope, err)
+	}
 }
