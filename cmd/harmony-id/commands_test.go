@@ -412,6 +412,14 @@ func TestMigrate(t *testing.T) {
 			sh.run("", "user", "list").want(exitPending, "harmony-id migrate up")
 			sh.run("", "client", "create", "--name", "Acme", "--redirect-uri", "https://a.example/cb").want(exitPending)
 		}
+		sh.run("", "migrate", "plan").want(map[string]int{"sqlite": exitFailed, "postgres": 0}[engine])
+		if engine == "postgres" {
+			sh.run("", "migrate", "plan").want(0, "-- Step 0001_house", "CREATE TABLE users", "-- events: who uses the table waits, for a moment\nALTER TABLE events")
+			if plan := sh.run("", "migrate", "plan", "-o", "json").want(0).objects(planResult{}); len(plan) < 2 || plan[0]["name"] != "0001_house" {
+				t.Errorf("plan = %v", plan)
+			}
+			sh.run("", "migrate", "status").want(exitPending) // a plan changes nothing
+		}
 		applied := sh.run("", "migrate", "up", "-o", "json").want(0).objects(migrationResult{})
 		if len(applied) == 0 || applied[0]["id"] != 1.0 || applied[0]["applied_at"] == nil {
 			t.Errorf("migrate up = %v", applied)
@@ -419,12 +427,31 @@ func TestMigrate(t *testing.T) {
 		if again := sh.run("", "migrate", "up", "-o", "json").want(0).objects(migrationResult{}); len(again) != 0 {
 			t.Errorf("migrate up again = %v", again)
 		}
+		sh.run("", "migrate", "plan").want(0, "up to date")
 		sh.run("", "migrate", "status").want(0, applied[0]["name"].(string))
 		sh.run("", "user", "list").want(0)
 	})
 }
 
 // On a new machine the first command may be any that creates something.
+// A program that is older than the database's schema refuses to do anything, and
+// says what to do.
+func TestOlderProgram(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, engine string) {
+		k := newDesk(t, engine)
+		must(k.db.Exec(t.Context(), `INSERT INTO migrations (id, name, checksum, applied_at) VALUES (9999, '9999_later', 'x', 1)`))(t)
+		sh := k.with("HARMONY_ID_ISSUER=https://id.example.com", "HARMONY_ID_ENCRYPTION_KEYS_FILE="+k.keys, "HARMONY_ID_SMTP_URL=smtp://localhost:1", "HARMONY_ID_MAIL_FROM=no-reply@example.com")
+		sh.run("", "serve", "--http-addr", "127.0.0.1:0").want(exitPending, "9999_later", "run the newer program")
+		for _, args := range [][]string{
+			{"user", "list"}, {"client", "list"}, {"backup", "create"}, {"migrate", "status"}, {"migrate", "plan"}, {"migrate", "up"},
+			{"keys", "list"}, {"audit", "export"}, {"outbox", "list"},
+		} {
+			k.run("", args...).want(exitPending, "9999_later", "run the newer program")
+		}
+		k.run("", "secrets", "rewrap", "--encryption-keys-file", k.keys).want(exitPending, "run the newer program")
+	})
+}
+
 func TestFirstCommandMakesDatabase(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "new.db")
 	sh := shell{t, []string{"HARMONY_ID_DATABASE_URL=sqlite:" + file}}

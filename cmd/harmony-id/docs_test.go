@@ -64,6 +64,8 @@ var results = []struct {
 	{"An event", "`audit list` prints an array of them, `audit export` one a line.", eventResult{}},
 	{"A backup", "`backup verify` prints one.", backupResult{}},
 	{"A restore", "`restore` prints it.", restoreResult{}},
+	{"A step of the schema that is pending", "`migrate plan` prints an array of them.", planResult{}},
+	{"A statement of a step", "`statements` of a step that is pending is an array of them.", statementResult{}},
 	{"A mail that was sent", "`mail test` prints one.", mailTestResult{}},
 	{"The version", "`version` prints it.", versionResult{}},
 }

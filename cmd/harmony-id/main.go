@@ -61,6 +61,7 @@ type commands struct {
 	} `cmd:"" help:"Workspaces."`
 	Migrate struct {
 		Status migrateStatus `cmd:"" help:"Show the steps of the database's schema."`
+		Plan   migratePlan   `cmd:"" help:"Show the SQL of the steps that are pending, and who waits for it."`
 		Up     migrateUp     `cmd:"" help:"Bring the database's schema up to date."`
 	} `cmd:"" help:"The database's schema."`
 	Keys struct {

@@ -61,6 +61,76 @@ func (c migrateStatus) Run(ctx context.Context, p *program) (err error) {
 	return ready(ctx, d, useExisting)
 }
 
+// A planResult is a step that is pending, in results.
+type planResult struct {
+	ID         int               `json:"id" help:"number of the step"`
+	Name       string            `json:"name" help:"what it is about"`
+	Statements []statementResult `json:"statements" help:"what it does, in this order and in one transaction"`
+}
+
+// A statementResult is one statement of a step, in results.
+type statementResult struct {
+	SQL   string `json:"sql" help:"the statement"`
+	Table string `json:"table" help:"the table that it is about; empty: not known"`
+	Lock  string `json:"lock" help:"who waits until the step is done: none: nobody; moment: who uses the table, for a moment; rows: who writes one of its rows, the longer the more there are; writes: who writes, the longer the larger the table is; all: who uses the table, the longer the larger it is"`
+}
+
+// locks says in words who waits.
+var locks = map[db.Lock]string{
+	db.LockNone:   "nobody waits",
+	db.LockMoment: "who uses the table waits, for a moment",
+	db.LockRows:   "who writes one of its rows waits, the longer the more there are",
+	db.LockWrites: "who writes waits, the longer the larger the table is",
+	db.LockAll:    "who uses the table waits, the longer the larger it is",
+}
+
+type migratePlan struct {
+	outputFlag
+	databaseSettings
+}
+
+// Help shows an example.
+func (migratePlan) Help() string {
+	return "A step is one transaction: who waits, waits until its end. Everything else goes on, and what serves meanwhile works with the new schema, too.\n\n" +
+		example(`harmony-id migrate plan`)
+}
+
+// Run shows what migrate up would do.
+func (c migratePlan) Run(ctx context.Context, p *program) error {
+	return p.withDatabase(ctx, c.databaseSettings, useToLook, func(d *db.DB) error {
+		steps, err := d.Migrations(ctx)
+		if err != nil {
+			return fmt.Errorf("reading the database's schema: %w", err)
+		}
+		plans := d.PlanMigrations(steps)
+		if c.Output == "json" {
+			results := make([]planResult, 0, len(plans))
+			for _, plan := range plans {
+				r := planResult{ID: plan.ID, Name: plan.Name, Statements: []statementResult{}}
+				for _, s := range plan.Statements {
+					r.Statements = append(r.Statements, statementResult{s.SQL, s.Table, string(s.Lock)})
+				}
+				results = append(results, r)
+			}
+			return writeJSON(p.stdout, results)
+		}
+		for _, plan := range plans {
+			fmt.Fprintf(p.stdout, "-- Step %s\n\n", plan.Name)
+			for _, s := range plan.Statements {
+				about := locks[s.Lock]
+				if s.Table != "" {
+					about = s.Table + ": " + about
+				}
+				fmt.Fprintf(p.stdout, "-- %s\n%s;\n\n", about, s.SQL)
+			}
+		}
+		if len(plans) == 0 {
+			fmt.Fprintln(p.stderr, "harmony-id: the schema is up to date.")
+		}
+		return nil
+	})
+}
+
 type migrateUp struct {
 	outputFlag
 	databaseSettings
