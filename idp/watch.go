@@ -42,10 +42,10 @@ const untriedFor = 10 * time.Minute
 
 // OldestNotice is when the session ended that workspaces wait longest to be told of,
 // the zero time if they know of all.
-func (s *Server) OldestNotice(ctx context.Context) (time.Time, error) {
+func OldestNotice(ctx context.Context, d *db.DB) (time.Time, error) {
 	now := time.Now()
 	var at sql.NullInt64
-	err := s.db.QueryRow(ctx, `
+	err := d.QueryRow(ctx, `
 		SELECT MIN(COALESCE(o.ended_at, o.expires_at)) FROM (
 			SELECT id FROM sessions WHERE ended_at > $1
 			UNION SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL

@@ -190,6 +190,13 @@ func (g *Google) discover(ctx context.Context) (*provider, error) {
 	}
 }
 
+// Check sees that the issuer's metadata is there and can be used. Its errors are what
+// a sign-in would have met.
+func (g *Google) Check(ctx context.Context) error {
+	_, err := g.discover(ctx)
+	return err
+}
+
 // fetch gets the metadata. It does not end with the request that asked for it.
 func (g *Google) fetch(f *fetching) {
 	p, err := oidc.NewProvider(oidc.ClientContext(context.Background(), g.client), g.cfg.Issuer)

@@ -119,21 +119,11 @@ func (s *SMTP) deliver(ctx context.Context, msg *gomail.Msg) error {
 	if err != nil {
 		return err
 	}
-	conn, err := s.connect(ctx)
+	c, leave, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	c, err := s.open(conn)
-	if err != nil {
-		return err
-	}
-	if s.user != "" {
-		if err := s.signIn(c); err != nil {
-			return fmt.Errorf("signing in: %w", err)
-		}
-	}
+	defer leave()
 	// Asked for needlessly, it would keep the message from servers further on.
 	c.SkipSMTPUTF8(ascii(from + to[0]))
 	if err := c.Mail(from); err != nil {
@@ -158,6 +148,47 @@ func (s *SMTP) deliver(ctx context.Context, msg *gomail.Msg) error {
 	}
 	_ = c.Quit() // whatever it says to that, it has the message
 	return nil
+}
+
+// enter connects and signs in. The caller leaves, which closes the connection, as the
+// end of ctx does.
+func (s *SMTP) enter(ctx context.Context) (c *smtp.Client, leave func(), err error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	leave = func() {
+		stop()
+		conn.Close()
+	}
+	if c, err = s.open(conn); err == nil && s.user != "" {
+		if err = s.signIn(c); err != nil {
+			err = fmt.Errorf("signing in: %w", err)
+		}
+	}
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return c, leave, nil
+}
+
+// Check signs in to the server as Send does, and sends nothing. Its errors have the
+// server's words, but not the password.
+func (s *SMTP) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.send)
+	defer cancel()
+	c, leave, err := s.enter(ctx)
+	if err == nil {
+		defer leave()
+		_ = c.Quit() // whatever it says to that, it let us in
+		return nil
+	}
+	if over := ctx.Err(); over != nil {
+		err = over
+	}
+	return fmt.Errorf("mail server %s: %w", s, s.discreet(err, ""))
 }
 
 func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
@@ -245,10 +276,13 @@ func hopeless(answer *textproto.Error) bool {
 	return answer.Code == 550 || answer.Code == 551 || answer.Code == 553
 }
 
-// discreet is an error without the password and the recipient: a server may repeat
+// discreet is an error without the password and the recipient ("" for none): a server may repeat
 // whatever it was sent.
 func (s *SMTP) discreet(err error, to string) error {
-	text := regexp.MustCompile(`(?i)`+regexp.QuoteMeta(to)).ReplaceAllString(err.Error(), "the recipient")
+	text := err.Error()
+	if to != "" {
+		text = regexp.MustCompile(`(?i)`+regexp.QuoteMeta(to)).ReplaceAllString(text, "the recipient")
+	}
 	if s.password != "" {
 		encode := func(secret string) string { return base64.StdEncoding.EncodeToString([]byte(secret)) }
 		for _, secret := range []string{s.password, encode(s.password), encode("\x00" + s.user + "\x00" + s.password)} {

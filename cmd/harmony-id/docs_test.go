@@ -66,6 +66,8 @@ var results = []struct {
 	{"A restore", "`restore` prints it.", restoreResult{}},
 	{"A step of the schema that is pending", "`migrate plan` prints an array of them.", planResult{}},
 	{"A statement of a step", "`statements` of a step that is pending is an array of them.", statementResult{}},
+	{"What a check found", "`doctor` and `config check` print an array of them.", checkResult{}},
+	{"A setting", "`config print` prints an array of all.", configResult{}},
 	{"A mail that was sent", "`mail test` prints one.", mailTestResult{}},
 	{"The version", "`version` prints it.", versionResult{}},
 }

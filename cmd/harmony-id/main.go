@@ -89,7 +89,14 @@ type commands struct {
 	Mail struct {
 		Test mailTest `cmd:"" help:"Send one mail through the settings, to see that they are right."`
 	} `cmd:"" help:"Mail."`
-	Version versionCommand `cmd:"" help:"Show the version."`
+	Conf struct {
+		Check    configCheck    `cmd:"" help:"Check the settings, and whether what they name is there."`
+		Print    configPrint    `cmd:"" help:"Print the settings as serve would take them, without secrets."`
+		Template configTemplate `cmd:"" help:"Print a file of settings with everything that can be set."`
+	} `cmd:"" name:"config" help:"Settings."`
+	Doctor      doctor         `cmd:"" help:"Examine a provider that serves: what is wrong, and what to do."`
+	Healthcheck healthcheck    `cmd:"" help:"Ask the provider that serves here whether it is well."`
+	Version     versionCommand `cmd:"" help:"Show the version."`
 }
 
 // The exit codes. They are an interface: see docs/commands.md.

@@ -118,21 +118,21 @@ const lookTime = 2 * time.Second
 
 // A stateCollector reads at each scrape what the database knows.
 type stateCollector struct {
-	db    *db.DB
-	house *house
-	keys  *idp.Keys
-	one   sync.Mutex // scrapes that come at once ask one after the other
+	db       *db.DB
+	accounts *account.Store
+	keys     *idp.Keys
+	one      sync.Mutex // scrapes that come at once ask one after the other
 
 	up, clock, outbox, key                             *prometheus.Desc
 	open, inUse, idle, most, waits, waited, closedIdle *prometheus.Desc
 }
 
-func newStateCollector(d *db.DB, h *house) *stateCollector {
+func newStateCollector(d *db.DB) *stateCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(metricsPrefix+"_"+name, help, labels, nil)
 	}
 	return &stateCollector{
-		db: d, house: h, keys: idp.NewKeys(d, nil),
+		db: d, accounts: account.New(d, nil, account.Config{}), keys: idp.NewKeys(d, nil),
 		up:         desc("database_up", "Whether the database answered this scrape."),
 		clock:      desc("clock_offset_seconds", "How far the database's clock is ahead of this machine's."),
 		outbox:     desc("outbox_oldest_seconds", "Age of the oldest thing that is still to be told: mail (to people), logout (to workspaces). 0: nothing is.", "outbox"),
@@ -178,7 +178,10 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	} else {
 		gauge(c.clock, offset.Seconds())
 	}
-	for outbox, oldest := range map[string]func(context.Context) (time.Time, error){"mail": c.house.accounts.OldestLetter, "logout": c.house.oldestNotice} {
+	for outbox, oldest := range map[string]func(context.Context) (time.Time, error){
+		"mail":   c.accounts.OldestLetter,
+		"logout": func(ctx context.Context) (time.Time, error) { return idp.OldestNotice(ctx, c.db) },
+	} {
 		switch at, err := oldest(ctx); {
 		case err != nil:
 			up = 0

@@ -22,7 +22,7 @@ func (w *world) watched(edits ...func(*houseConfig)) *admin {
 	w.t.Helper()
 	m := newMetrics()
 	w.house = w.newReplica(append(slices.Clone(edits), func(c *houseConfig) { m.watch(c) })...)
-	m.registry.MustRegister(newStateCollector(w.db, w.house))
+	m.registry.MustRegister(newStateCollector(w.db))
 	return &admin{db: w.db, keys: idp.NewKeys(w.db, nil), metrics: m, log: quietLog}
 }
 

@@ -50,8 +50,6 @@ type house struct {
 	mail     *mail.Worker                // tells people what happened; its Run is the caller's to start
 	teller   *idp.Teller                 // tells workspaces that sessions ended; so is its Run
 	clean    func(context.Context) error // house-keeping, every minute or so
-
-	oldestNotice func(context.Context) (time.Time, error) // see idp.Server
 }
 
 // newHouse assembles the provider over a migrated database. All its routes are
@@ -123,11 +121,10 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/", StandIn: cfg.standIn,
 			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON, Watch: cfg.answered,
 		}, r),
-		accounts:     accounts,
-		clients:      idp.NewClients(d),
-		mail:         worker,
-		teller:       provider.NewTeller(accounts.Ended(), cfg.log),
-		oldestNotice: provider.OldestNotice,
+		accounts: accounts,
+		clients:  idp.NewClients(d),
+		mail:     worker,
+		teller:   provider.NewTeller(accounts.Ended(), cfg.log),
 		clean: func(ctx context.Context) error {
 			return errors.Join(accounts.Clean(ctx), provider.Clean(ctx), provider.RotateKeys(ctx))
 		},

@@ -190,7 +190,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	metrics.registry.MustRegister(newStateCollector(d, house))
+	metrics.registry.MustRegister(newStateCollector(d))
 	admin := &admin{db: d, keys: idp.NewKeys(d, nil), metrics: metrics, profiles: c.AdminPprof, log: p.log}
 	server := newServer(house.handler, p.log)
 	if server.TLSConfig = plan.certificates; plan.certificates != nil {

@@ -468,6 +468,18 @@ func (n *networks) UnmarshalText(text []byte) error {
 	return nil
 }
 
+func (n networks) String() string {
+	all := make([]string, 0, len(n))
+	for _, p := range n {
+		if p.IsSingleIP() {
+			all = append(all, p.Addr().String())
+		} else {
+			all = append(all, p.String())
+		}
+	}
+	return strings.Join(all, ",")
+}
+
 // A logFormat is json or text.
 type logFormat string
 
