@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/secret"
@@ -101,6 +102,9 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, req *request) e
 
 // await lets a request wait for its person, in this browser alone.
 func (s *Server) await(w http.ResponseWriter, r *http.Request, req *request) error {
+	if wait := s.flood.take(web.Network(web.Address(r)), time.Now()); wait > 0 {
+		return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: wait, Err: errors.New("too many authorization requests of this network wait")}
+	}
 	browser := secret.Token(browserToken)
 	if err := s.keep(r.Context(), req, browser); err != nil {
 		return err

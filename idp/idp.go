@@ -82,6 +82,7 @@ type Server struct {
 	outbound *http.Client
 	remote   *remoteKeys
 	farewell *secret.Box
+	flood    flood
 	metadata []byte
 }
 

@@ -191,7 +191,7 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	metrics.registry.MustRegister(newStateCollector(d))
-	admin := &admin{db: d, keys: idp.NewKeys(d, nil), metrics: metrics, profiles: c.AdminPprof, log: p.log}
+	probes := &admin{db: d, keys: idp.NewKeys(d, nil), metrics: metrics, profiles: c.AdminPprof, log: p.log}
 	server := newServer(house.handler, p.log)
 	if server.TLSConfig = plan.certificates; plan.certificates != nil {
 		listener = tls.NewListener(listener, plan.certificates)
@@ -200,19 +200,23 @@ func (c serveCommand) Run(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	p.log.Info("serving", "issuer", issuer.String(), "addr", listener.Addr().String(), "admin_addr", adminListener.Addr().String(), "database", d.Engine())
+	adminServer := newServer(probes.handler(), p.log)
+	adminServer.WriteTimeout = profileTimeout
 	return serving{
 		log: p.log, house: house, sites: []site{{server, []net.Listener{listener}}},
-		admin: admin, adminSite: site{newServer(admin.handler(), p.log), []net.Listener{adminListener}},
+		admin: probes, adminSite: site{adminServer, []net.Listener{adminListener}},
 		delay: c.DrainDelay, patience: drainTime,
 	}.until(ctx)
 }
 
 // The bounds of a connection. A sign-in may wait 5 s for its turn to be hashed,
-// and a slow phone may be slow to send it.
+// and a slow phone may be slow to send it. Nobody holds a connection for longer than
+// half a minute by sending or reading slowly (DOS-04).
 const (
 	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second
-	writeTimeout      = 60 * time.Second
+	readTimeout       = 20 * time.Second
+	writeTimeout      = 30 * time.Second
+	profileTimeout    = 2 * time.Minute // of the admin listener: a profile takes its time
 	idleTimeout       = 2 * time.Minute
 	maxHeader         = 16 << 10
 	drainTime         = 25 * time.Second
