@@ -13,6 +13,7 @@ test: tools check ## Everything that CI does, on SQLite, PostgreSQL and in Chrom
 check: ## The tests' quick half: format, vet, go.mod, linters
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "gofmt would change:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -C tools/read .
 	$(GO) mod tidy -diff
 	$(LINT) run ./...
 

@@ -90,6 +90,15 @@ func (l lane) name() string {
 	return what
 }
 
+// Lanes are what Watch.Throttled may be told.
+func Lanes() []string {
+	return []string{
+		"password/all", "password/browser", "password/account-network", "password/account", "password/network",
+		"code/browser", "code/account", "backup-code/browser", "backup-code/account",
+		"google/network", "enroll", "reset/network", "reset/address", "link/network",
+	}
+}
+
 // OldestLetter is when the event happened that waits longest to be told by email,
 // the zero time if none waits.
 func (s *Store) OldestLetter(ctx context.Context) (time.Time, error) {

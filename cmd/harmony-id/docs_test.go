@@ -245,23 +245,28 @@ func TestWorkspacesPage(t *testing.T) {
 	}
 }
 
-// What these pages say of settings and flags is true.
-func TestReadme(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/backup.md", "docs/workspaces.md"} {
-		t.Run(page, func(t *testing.T) { testFlagsOf(t, page) })
-	}
+// pages are what people read of settings, commands and metrics besides docs/commands.md.
+var pages = []string{
+	"README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/backup.md", "docs/workspaces.md", "docs/protocol.md", "docs/conformance.md",
+	"deploy/Dockerfile", "deploy/compose.yaml", "deploy/harmony-id.service", "deploy/alerts.yaml",
 }
 
-func testFlagsOf(t *testing.T, page string) {
-	text, err := os.ReadFile(filepath.Join("..", "..", page))
-	if err != nil {
-		t.Fatal(err)
-	}
+var (
+	saidVariable = regexp.MustCompile(`HARMONY_ID_[A-Z_]*[A-Z]`)
+	saidMetric   = regexp.MustCompile(`harmony_id_[a-z_]*[a-z]`)
+	saidCommand  = regexp.MustCompile(`(?:^|[^\w/.-]|\./)harmony-id ([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)`)
+	saidFlag     = regexp.MustCompile(`(?:^|[ \x60(])(--[a-z][a-z0-9-]+)`)
+	saidLink     = regexp.MustCompile(`\]\(([^)#:\s]*)(#[^)\s]*)?\)`)
+	heading      = regexp.MustCompile(`(?m)^#+ (.*)$`)
+)
+
+// What these pages say of commands, flags, settings and metrics is true, and their links
+// lead somewhere.
+func TestPages(t *testing.T) {
 	app, known := model(t), map[string]bool{}
 	for _, leaf := range app.Leaves(true) {
-		known["harmony-id "+leaf.Path()] = true
-		if n := leaf.Parent; n.Type == kong.CommandNode && n.Parent.Type == kong.CommandNode {
-			known["harmony-id "+n.Path()] = true
+		for n := leaf; n.Type == kong.CommandNode; n = n.Parent {
+			known[n.Path()] = true
 		}
 		for _, f := range slices.Concat(leaf.AllFlags(false)...) {
 			known["--"+f.Name] = true
@@ -270,13 +275,73 @@ func testFlagsOf(t *testing.T, page string) {
 			}
 		}
 	}
-	for _, said := range regexp.MustCompile(`HARMONY_ID_[A-Z_]*[A-Z]|(?:^|[ \x60])--[a-z][a-z0-9-]+|\./harmony-id [a-z]+( [a-z0-9-]+[a-z])?`).FindAllString(string(text), -1) {
-		said = strings.TrimLeft(said, " `./\n")
-		noun, _, _ := strings.Cut(strings.TrimPrefix(said, "harmony-id "), " ")
-		if !known[said] && !known["harmony-id "+noun] {
-			t.Errorf("%s says %s, which does not exist", page, said)
+	metrics := scrapeOfAll(t)
+	read := func(page string) string { return string(must(os.ReadFile(filepath.Join(repository, page)))(t)) }
+	for _, page := range pages {
+		text := read(page)
+		for _, said := range saidVariable.FindAllString(text, -1) {
+			if !known[said] {
+				t.Errorf("%s says %s, which does not exist", page, said)
+			}
+		}
+		for _, said := range saidMetric.FindAllString(text, -1) {
+			if !metrics.has(said, "", "") && !metrics.has(said+"_count", "", "") {
+				t.Errorf("%s says %s, which does not exist", page, said)
+			}
+		}
+		for line := range strings.Lines(text) {
+			commands := saidCommand.FindAllStringSubmatch(line, -1)
+			for _, said := range commands {
+				words := strings.Fields(said[1])
+				if !known[words[0]] || hasSubcommands(app, words[0]) && len(words) > 1 && !known[words[0]+" "+words[1]] {
+					t.Errorf("%s says harmony-id %s, which does not exist", page, said[1])
+				}
+			}
+			if len(commands) == 0 && !strings.HasSuffix(page, ".md") {
+				continue // another program's
+			}
+			for _, said := range saidFlag.FindAllStringSubmatch(line, -1) {
+				if !known[said[1]] {
+					t.Errorf("%s says %s, which does not exist", page, said[1])
+				}
+			}
+		}
+		if !strings.HasSuffix(page, ".md") {
+			continue
+		}
+		for _, link := range saidLink.FindAllStringSubmatch(text, -1) {
+			to := page
+			if link[1] != "" {
+				to = filepath.Join(filepath.Dir(page), link[1])
+			}
+			if _, err := os.Stat(filepath.Join(repository, to)); err != nil {
+				t.Errorf("%s leads to %s: %v", page, link[1], err)
+			} else if link[2] != "" && !slices.Contains(anchors(read(to)), link[2]) {
+				t.Errorf("%s leads to %s of %s, which has %q", page, link[2], to, anchors(read(to)))
+			}
 		}
 	}
+}
+
+func hasSubcommands(app *kong.Application, name string) bool {
+	return slices.ContainsFunc(app.Children, func(n *kong.Node) bool { return n.Name == name && len(n.Children) > 0 })
+}
+
+// anchors are where a link may lead to within a page, as they are made of headings.
+func anchors(text string) (all []string) {
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		slug := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '_':
+				return r
+			}
+			return -1
+		}, strings.ToLower(m[1]))
+		all = append(all, "#"+slug)
+	}
+	return all
 }
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

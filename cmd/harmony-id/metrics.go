@@ -67,6 +67,9 @@ func newMetrics() *metricSet {
 	for _, result := range []string{"ok", "wrong", "used", "paused", "throttled", "busy", "over", "error"} {
 		m.seconds.WithLabelValues(result)
 	}
+	for _, lane := range account.Lanes() {
+		m.throttled.WithLabelValues(lane)
+	}
 	for _, grant := range []string{"authorization_code", "refresh_token", "client_credentials"} {
 		m.tokens.WithLabelValues(grant)
 	}
