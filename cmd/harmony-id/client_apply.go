@@ -234,7 +234,7 @@ type differenceResult struct {
 	After  string `json:"after" help:"what it becomes"`
 }
 
-func (o outputFlag) plan(p *program, steps []*idp.Step) error {
+func (o outputFlag) steps(p *program, steps []*idp.Step) error {
 	if o.Output == "json" {
 		results := make([]stepResult, 0, len(steps))
 		for _, s := range steps {
@@ -317,7 +317,7 @@ func (c clientApply) Run(ctx context.Context, p *program) error {
 			return err
 		}
 		if c.DryRun {
-			return c.outputFlag.plan(p, steps)
+			return c.outputFlag.steps(p, steps)
 		}
 		if deleted > 0 {
 			if err := p.confirm(c.Yes, fmt.Sprintf("Deleting %d workspaces", deleted)); err != nil {
@@ -345,7 +345,7 @@ func (c clientApply) Run(ctx context.Context, p *program) error {
 		if err != nil {
 			return err
 		}
-		return c.outputFlag.plan(p, steps)
+		return c.outputFlag.steps(p, steps)
 	})
 }
 

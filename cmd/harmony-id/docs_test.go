@@ -257,6 +257,7 @@ var (
 	saidCommand  = regexp.MustCompile(`(?:^|[^\w/.-]|\./)harmony-id ([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)`)
 	saidFlag     = regexp.MustCompile(`(?:^|[ \x60(])(--[a-z][a-z0-9-]+)`)
 	saidLink     = regexp.MustCompile(`\]\(([^)#:\s]*)(#[^)\s]*)?\)`)
+	programs     = regexp.MustCompile("(?ms)^```.*?^```$")
 	heading      = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
@@ -309,7 +310,7 @@ func TestPages(t *testing.T) {
 		if !strings.HasSuffix(page, ".md") {
 			continue
 		}
-		for _, link := range saidLink.FindAllStringSubmatch(text, -1) {
+		for _, link := range saidLink.FindAllStringSubmatch(programs.ReplaceAllString(text, ""), -1) {
 			to := page
 			if link[1] != "" {
 				to = filepath.Join(filepath.Dir(page), link[1])
