@@ -11,7 +11,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
+
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/secret"
@@ -31,24 +34,29 @@ type Config struct {
 	SessionMax time.Duration
 	// Watch is told what the Store decides.
 	Watch Watch
+	// Issuer is the provider's address: passkeys are bound to its host, and taken at
+	// its origin alone. nil: nobody has any.
+	Issuer *url.URL
 }
 
 // A Store keeps people and what they prove themselves with. It may be used by
 // many goroutines.
 type Store struct {
-	db        *db.DB
-	ring      *secret.Ring
-	browsers  *secret.Box
-	totp      *secret.Box
-	pending   *secret.Box // what is shown and not confirmed yet
-	addresses *secret.Box // of people who are yet to be looked up
-	flows     *secret.Box
-	notices   *secret.Box
-	hasher    *hasher
-	cfg       Config
-	watch     Watch
-	letters   chan struct{}
-	ended     chan struct{}
+	db         *db.DB
+	ring       *secret.Ring
+	browsers   *secret.Box
+	totp       *secret.Box
+	pending    *secret.Box // what is shown and not confirmed yet
+	addresses  *secret.Box // of people who are yet to be looked up
+	flows      *secret.Box
+	notices    *secret.Box
+	ceremonies *secret.Box
+	keys       *webauthn.WebAuthn // nil: nobody has passkeys
+	hasher     *hasher
+	cfg        Config
+	watch      Watch
+	letters    chan struct{}
+	ended      chan struct{}
 }
 
 // New returns a Store over a migrated database. The operator's commands hold no
@@ -63,7 +71,8 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	s.hasher.took = s.watch.Hashed
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box(boxTOTP), ring.Box(boxPending), ring.Box(boxAddresses)
-		s.flows, s.notices = ring.Box(boxFlows), ring.Box("notice")
+		s.flows, s.notices, s.ceremonies = ring.Box(boxFlows), ring.Box("notice"), ring.Box("passkey ceremony")
+		s.keys = newWebAuthn(cfg.Issuer)
 	}
 	return s
 }
@@ -239,6 +248,7 @@ func (s *Store) Clean(ctx context.Context) error {
 		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2) AND tat < $1`, now},
 		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
 		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
+		{`DELETE FROM ceremonies WHERE token_hash IN (SELECT token_hash FROM ceremonies WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
 		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
 		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) <> 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-ActivityAge)},
 		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) = 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-operatorActAge)},

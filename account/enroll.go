@@ -257,6 +257,11 @@ func (s *Store) DisableTwoFactor(ctx context.Context, in *Session, f *SecondFact
 	case !in.SecondFresh():
 		return "", ErrProofNeeded
 	}
+	defer func() {
+		if p != nil {
+			err = s.refused(ctx, p.key, in.ID, d, err)
+		}
+	}()
 	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		if p != nil {
 			if _, err := spend(ctx, tx, in.UserID, p); err != nil {
@@ -297,7 +302,10 @@ func forgetSecond(ctx context.Context, tx *db.Tx, userID string) error {
 		}
 	}
 	_, err := tx.Exec(ctx, `
-		UPDATE sessions SET acr = $1, second_at = NULL, amr = REPLACE(REPLACE(amr, ' `+amrOTP+`', ''), ' `+amrMFA+`', '') WHERE user_id = $2 AND ended_at IS NULL`, ACR1FA, userID)
+		UPDATE sessions SET acr = $1, second_at = NULL, amr = CASE
+			WHEN amr LIKE '`+amrPassword+` %' THEN '`+amrPassword+`' WHEN amr LIKE '`+amrFederated+` %' THEN '`+amrFederated+`'
+			ELSE REPLACE(REPLACE(amr, ' `+amrOTP+`', ''), ' `+amrMFA+`', '') END
+		WHERE user_id = $2 AND ended_at IS NULL AND `+notWhole, ACR1FA, userID)
 	return err
 }
 
@@ -317,6 +325,7 @@ func (s *Store) acted(doing string, err error) error {
 	}
 	for _, ours := range []error{
 		ErrWrong, ErrUsed, ErrPaused, ErrOn, ErrOff, ErrNoEnrollment, ErrProofNeeded, ErrNoSession, ErrNoLogin, ErrNoLink, ErrNotFound, ErrGoogle, ErrEmailTaken, ErrOtherGoogle,
+		ErrNoCeremony, ErrUnknownPasskey, ErrNotVerified, ErrCloned, ErrPasskeyTaken, ErrTooMany, ErrLastWay,
 	} {
 		if errors.Is(err, ours) {
 			return ours

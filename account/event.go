@@ -30,15 +30,16 @@ type Event struct {
 
 // Detail is what an event tells besides. The JSON is how it is kept.
 type Detail struct {
-	AMR    []string `json:"amr,omitempty"`    // the proofs (RFC 8176)
-	New    bool     `json:"new,omitempty"`    // the browser had not been seen before
-	Left   int      `json:"left,omitempty"`   // backup codes that are left
-	Total  int      `json:"total,omitempty"`  // backup codes that were made
-	Ended  int      `json:"ended,omitempty"`  // sessions that ended with it
-	Failed int      `json:"failed,omitempty"` // wrong codes in a row
-	Case   string   `json:"case,omitempty"`   // support's case number
-	Client string   `json:"client,omitempty"` // the workspace's name, as it was
-	Other  string   `json:"other,omitempty"`  // the User-Agent of a session that was ended, or why a mail was given up
+	AMR      []string `json:"amr,omitempty"`      // the proofs (RFC 8176)
+	New      bool     `json:"new,omitempty"`      // the browser had not been seen before
+	Left     int      `json:"left,omitempty"`     // backup codes that are left
+	Total    int      `json:"total,omitempty"`    // backup codes that were made
+	Ended    int      `json:"ended,omitempty"`    // sessions that ended with it
+	Failed   int      `json:"failed,omitempty"`   // wrong codes in a row
+	Case     string   `json:"case,omitempty"`     // support's case number
+	Client   string   `json:"client,omitempty"`   // the workspace's name, as it was
+	Passkeys []string `json:"passkeys,omitempty"` // their names: the one that it is about (and its new one), or those that a reset removed or left
+	Other    string   `json:"other,omitempty"`    // the User-Agent of a session that was ended, or why a mail was given up
 }
 
 // The kinds of events that have to do with how people sign in.
@@ -67,6 +68,10 @@ const (
 	EventMethodGoogle     = "method_google"   // by an operator
 	EventMethodPassword   = "method_password" // by an operator
 	EventRefreshReused    = "refresh_token_reused"
+	EventPasskeyAdded     = "passkey_added"
+	EventPasskeyRenamed   = "passkey_renamed"
+	EventPasskeyRemoved   = "passkey_removed"
+	EventPasskeyRefused   = "passkey_refused" // there may be a copy of it
 )
 
 // codeFailedTold is how many wrong codes after a first factor the person is told of,
@@ -88,7 +93,8 @@ func (e *Event) told() bool {
 		return e.Actor.Kind == "operator"
 	case EventCodesPaused, EventPasswordChanged, EventPasswordReset, EventPasswordSet, EventResetRequested, EventResetLinkMade,
 		EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-		EventEmailChanged, EventMethodGoogle, EventMethodPassword:
+		EventEmailChanged, EventMethodGoogle, EventMethodPassword,
+		EventPasskeyAdded, EventPasskeyRenamed, EventPasskeyRemoved, EventPasskeyRefused:
 		return true
 	}
 	return false
@@ -157,7 +163,8 @@ const operatorActAge = 400 * 24 * time.Hour
 var activityKinds = []string{
 	EventSignedIn, EventSignedInAgain, EventSignedOut, EventCodeFailed, EventConfirmFailed, EventCodesPaused, EventPasswordSet, EventPasswordChanged, EventPasswordReset,
 	EventResetRequested, EventResetLinkMade, EventTwoFactorEnabled, EventTwoFactorOff, EventTwoFactorReset, EventCodesMade, EventCodeUsed,
-	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, EventRefreshReused, "user_created", "user_disabled", "user_enabled", "consent_given", "consent_withdrawn",
+	EventSessionEnded, EventSessionsEnded, EventInvited, EventUnthrottled, EventEmailChanged, EventMethodGoogle, EventMethodPassword, EventRefreshReused,
+	EventPasskeyAdded, EventPasskeyRenamed, EventPasskeyRemoved, EventPasskeyRefused, "user_created", "user_disabled", "user_enabled", "consent_given", "consent_withdrawn",
 }
 
 // Activity returns up to most events of a person, the newest first, from before

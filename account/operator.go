@@ -32,9 +32,10 @@ func CheckCase(number string) error {
 }
 
 // ResetTwoFactor turns a person's two-factor authentication off who has lost both
-// the app and the backup codes, and ends every session. number is the case under
+// the app and the backup codes, deletes their passkeys, which they are told the names
+// of, and ends every session. number is the case under
 // which it stands how they proved who they are. Its errors are *InvalidError,
-// ErrNotFound and ErrOff.
+// ErrNotFound and ErrOff, for who has none of it.
 func (s *Store) ResetTwoFactor(ctx context.Context, userID, number string, by Actor) error {
 	if err := CheckCase(number); err != nil {
 		return err
@@ -44,17 +45,24 @@ func (s *Store) ResetTwoFactor(ctx context.Context, userID, number string, by Ac
 		if err := exists(ctx, tx, userID); err != nil {
 			return err
 		}
+		keys, err := readPasskeys(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
 		n, err := tx.Exec(ctx, `DELETE FROM totp WHERE user_id = $1`, userID)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if n == 0 && len(keys.Keys) == 0 {
 			return ErrOff
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM passkeys WHERE user_id = $1`, userID); err != nil {
+			return err
 		}
 		if err := forgetSecond(ctx, tx, userID); err != nil {
 			return err
 		}
-		e := Event{Kind: EventTwoFactorReset, UserID: userID, Actor: by, Detail: Detail{Case: number}}
+		e := Event{Kind: EventTwoFactorReset, UserID: userID, Actor: by, Detail: Detail{Case: number, Passkeys: keys.names()}}
 		if e.Detail.Ended, err = endSessions(ctx, tx, userID, "", by, now); err != nil {
 			return err
 		}

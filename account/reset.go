@@ -182,7 +182,7 @@ func (s *Store) ExpiredLink(ctx context.Context, token string) (email string, er
 // ResetPassword sets a new password by a link, which only a password that can be
 // set spends: of those who come at once, one wins. Every session of the person ends,
 // and with it every token (ASVS 7.4.3); nobody is signed in by it, and two-factor
-// authentication stays as it is (ASVS 6.4.3). Its errors are ErrNoLink,
+// authentication and passkeys stay as they are (ASVS 6.4.3): the mail names them. Its errors are ErrNoLink,
 // *WeakError and ErrBusy.
 func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device) error {
 	l, err := s.link(ctx, token)
@@ -222,6 +222,11 @@ func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device)
 			return err
 		}
 		e := Event{Kind: EventPasswordReset, UserID: userID, Actor: person, Device: d}
+		keys, err := readPasskeys(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		e.Detail.Passkeys = keys.names()
 		if l.Invitation { // nothing was there that could be reset
 			e.Kind = EventPasswordSet
 		}

@@ -30,6 +30,9 @@ type Session struct {
 	ProvedAt  time.Time // of the last proof of any kind
 	SecondAt  time.Time // of the last second factor; zero: none
 	TwoFactor bool      // whether the person has two-factor authentication by now
+	App       bool      // and an authenticator app
+	Passkeys  bool      // whether the person has passkeys by now
+	Verifies  bool      // and one that verified its holder before
 
 	credential int64 // as a Login's
 }
@@ -43,6 +46,16 @@ func (in *Session) Fresh() bool { return recent(in.ProvedAt) }
 
 // SecondFresh reports whether a second factor was proved in the last minutes.
 func (in *Session) SecondFresh() bool { return recent(in.SecondAt) }
+
+// FreshBest reports whether the best that the person has was proved in the last
+// minutes: the second factor of who has two-factor authentication (NIST SP 800-63B-4
+// 4.1.2: no factor is added or removed by less).
+func (in *Session) FreshBest() bool {
+	if in.TwoFactor {
+		return in.SecondFresh()
+	}
+	return in.Fresh()
+}
 
 // recent is false for times that are to come: a clock that is ahead proves nothing.
 func recent(t time.Time) bool {
@@ -82,15 +95,16 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 	var (
 		in                              Session
 		authTime, created, seen, proved int64
-		secondAt, enabled               sql.NullInt64
+		secondAt, app, verifies         sql.NullInt64
 		amr, method                     string
 	)
 	err := s.db.QueryRow(ctx, `
-		SELECT s.id, s.user_id, u.email, u.name, u.method, s.auth_time, s.amr, s.acr, s.created_at, s.seen_at, s.proved_at, s.second_at, s.credential, t.enabled_at
+		SELECT s.id, s.user_id, u.email, u.name, u.method, s.auth_time, s.amr, s.acr, s.created_at, s.seen_at, s.proved_at, s.second_at, s.credential, length(t.secret_sealed), p.verifies
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN totp t ON t.user_id = s.user_id
+			LEFT JOIN passkeys p ON p.id = (SELECT q.id FROM passkeys q WHERE q.user_id = s.user_id ORDER BY q.verifies DESC, q.id LIMIT 1)
 		WHERE s.token_hash = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND s.seen_at > $3 AND `+SessionHolds,
 		secret.Hash(token), db.Micros(now), db.Micros(now.Add(-s.cfg.SessionIdle))).
-		Scan(&in.ID, &in.UserID, &in.Email, &in.Name, &method, &authTime, &amr, &in.ACR, &created, &seen, &proved, &secondAt, &in.credential, &enabled)
+		Scan(&in.ID, &in.UserID, &in.Email, &in.Name, &method, &authTime, &amr, &in.ACR, &created, &seen, &proved, &secondAt, &in.credential, &app, &verifies)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoSession
 	}
@@ -99,7 +113,8 @@ func (s *Store) Session(ctx context.Context, token string) (*Session, error) {
 	}
 	in.Method, in.AMR = Method(method), strings.Fields(amr)
 	in.AuthTime, in.CreatedAt, in.SeenAt = db.Time(authTime), db.Time(created), db.Time(seen)
-	in.ProvedAt, in.TwoFactor = db.Time(proved), enabled.Valid
+	in.ProvedAt, in.TwoFactor, in.App = db.Time(proved), app.Valid, app.Int64 > 0
+	in.Passkeys, in.Verifies = verifies.Valid, verifies.Int64 == 1
 	if secondAt.Valid {
 		in.SecondAt = db.Time(secondAt.Int64)
 	}
@@ -167,18 +182,42 @@ func raise(ctx context.Context, tx *db.Tx, in *Session, amr []string, now time.T
 	if token, err = rotate(ctx, tx, in.ID); err != nil {
 		return "", err
 	}
+	if amr = withAMR(in.AMR, amr); whole(in.AMR) {
+		amr = in.AMR
+	}
 	_, err = tx.Exec(ctx, `UPDATE sessions SET amr = $1, acr = $2, second_at = $3 WHERE id = $4`,
-		strings.Join(withAMR(in.AMR, amr), " "), ACR2FA, db.Micros(now), in.ID)
+		strings.Join(amr, " "), ACR2FA, db.Micros(now), in.ID)
 	return token, err
 }
 
 // withAMR is a first factor's amr with a second factor's.
 func withAMR(first, second []string) []string { return append(FirstFactor(first), second...) }
 
-// FirstFactor is what of amr does not come from a second factor.
+// FirstFactor is what of amr does not come from a second factor. A passkey is the first
+// factor where neither a password nor Google was.
 func FirstFactor(amr []string) []string {
+	for _, first := range []string{amrPassword, amrFederated} {
+		if slices.Contains(amr, first) {
+			return []string{first}
+		}
+	}
 	return slices.DeleteFunc(slices.Clone(amr), func(a string) bool { return a == amrOTP || a == amrMFA })
 }
+
+// keyFirst reports whether amr begins with a passkey.
+func keyFirst(amr []string) bool {
+	return len(amr) > 0 && (amr[0] == amrHardware || amr[0] == amrSoftware)
+}
+
+// whole reports whether amr is one passkey that was both factors: nothing that becomes
+// of another second factor changes that. (A key that was only touched is followed by
+// the code of an app, see Finish.)
+func whole(amr []string) bool {
+	return keyFirst(amr) && slices.Contains(amr, amrMFA) && !slices.Contains(amr, amrOTP)
+}
+
+// notWhole is the part of a statement on a session that asks the contrary of whole.
+const notWhole = `amr NOT IN ('` + amrHardware + ` ` + amrUser + ` ` + amrMFA + `', '` + amrSoftware + ` ` + amrUser + ` ` + amrMFA + `')`
 
 // endSessions ends the sessions of a person but for one (keep, "" for none), and
 // with them every code and token they led to. It returns how many there were.
@@ -199,7 +238,8 @@ type Proof struct {
 // Prove judges a fresh proof of the person of a session. If it is right, the
 // session goes on under a new token, proved by it now; a second factor raises the
 // session. Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrGoogle, ErrTooLong,
-// ErrBusy, *ThrottledError and ErrNoSession.
+// ErrBusy, *ThrottledError, ErrNoSession and, for a passkey, ErrNoCeremony,
+// ErrUnknownPasskey, ErrNotVerified and ErrCloned.
 func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, err error) {
 	known := s.knownBrowser(f.Browser, in.UserID, in.credential)
 	if f.Second != nil {
@@ -232,6 +272,7 @@ func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, kn
 	if err != nil {
 		return "", err
 	}
+	defer func() { err = s.refused(ctx, p.key, in.ID, d, err) }()
 	now := time.Now()
 	err = s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
 		left, err := spend(ctx, tx, in.UserID, p)

@@ -45,7 +45,8 @@ type Login struct {
 	// none: a login is worth nothing once it was changed.
 	credential int64
 	device     Device
-	twoFactor  bool // as it was when the proof was judged; Complete decides
+	twoFactor  bool       // as it was when the proof was judged; Complete decides
+	key        *assertion // the passkey that was the proof, or nil
 }
 
 // UserID is the person's id.
@@ -152,7 +153,10 @@ type Passage struct {
 // to come. If the proofs of l are enough, it opens a session in one transaction;
 // of a person with two-factor authentication they are not, and a half sign-in
 // waits for the second, which opens nothing. That is decided in the statements
-// themselves, so that a set-up which ends at this moment counts. The person must
+// themselves, so that a set-up which ends at this moment counts. A passkey that
+// verified its holder is both factors; one that did not opens nothing by itself
+// (ErrNotVerified), and one of which there may be a copy nothing at all (ErrCloned).
+// The person must
 // still be enabled and have the credential that was in force (else ErrWrong). old
 // is the token that the browser held: if it is the same person's session, that
 // session goes on under the new token, so that the tokens of workspaces stay with
@@ -161,6 +165,16 @@ func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p 
 	o := opening{userID: l.userID, amr: l.amr, acr: ACR1FA, credential: l.credential, old: old, device: l.device, newBrowser: s.knownBrowser(browser, l.userID, l.credential) == ""}
 	err = s.inTurn(ctx, l.userID, func(tx *db.Tx) error {
 		p = Passage{}
+		if l.key != nil {
+			if err := l.key.use(ctx, tx, time.Now()); err != nil {
+				return err
+			}
+			if l.key.verified {
+				o.acr = ACR2FA
+				p.Session, err = s.open(ctx, tx, o)
+				return err
+			}
+		}
 		if !l.twoFactor {
 			token, err := s.open(ctx, tx, o)
 			if !errors.Is(err, ErrWrong) {
@@ -183,12 +197,18 @@ func (s *Store) Complete(ctx context.Context, l *Login, old, browser string) (p 
 			p.Half = token
 			return nil
 		}
-		if !l.twoFactor {
+		switch {
+		case l.key != nil:
+			return ErrNotVerified
+		case !l.twoFactor:
 			return ErrWrong
 		}
 		p.Session, err = s.open(ctx, tx, o) // it was turned off a moment ago
 		return err
 	})
+	if err = s.refused(ctx, l.key, "", l.device, err); err != nil {
+		return Passage{}, s.acted("opening a session", err)
+	}
 	if p.Session != "" {
 		p.Known = s.remember(browser, l.userID, l.credential)
 	}
@@ -310,9 +330,12 @@ func (s *Store) makeRoom(ctx context.Context, tx *db.Tx, o opening, opened strin
 
 // A Half is a person whose first proof was right and whose second is to come.
 type Half struct {
-	UserID string
-	Email  string
-	Method Method
+	UserID   string
+	Email    string
+	Method   Method
+	App      bool // an authenticator app can be asked
+	Passkeys bool // a passkey can be asked for: it was not the first proof
+	KeyFirst bool // a key that was only touched was the first proof: only the app's code will do
 
 	amr        []string
 	credential int64
@@ -327,10 +350,13 @@ func (s *Store) Half(ctx context.Context, token string) (*Half, error) {
 	var h Half
 	var amr, method string
 	var fresh int64
+	var app, key sql.NullInt64
 	err := s.db.QueryRow(ctx, `
-		SELECT l.user_id, u.email, u.method, l.amr, l.credential, l.new_browser FROM logins l JOIN users u ON u.id = l.user_id
+		SELECT l.user_id, u.email, u.method, l.amr, l.credential, l.new_browser, length(t.secret_sealed), p.verifies
+		FROM logins l JOIN users u ON u.id = l.user_id LEFT JOIN totp t ON t.user_id = l.user_id
+			LEFT JOIN passkeys p ON p.id = (SELECT MIN(q.id) FROM passkeys q WHERE q.user_id = l.user_id)
 		WHERE l.token_hash = $1 AND l.expires_at > $2 AND l.tries < $3 AND u.disabled_at IS NULL`,
-		secret.Hash(token), db.Micros(time.Now()), halfTries).Scan(&h.UserID, &h.Email, &method, &amr, &h.credential, &fresh)
+		secret.Hash(token), db.Micros(time.Now()), halfTries).Scan(&h.UserID, &h.Email, &method, &amr, &h.credential, &fresh, &app, &key)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoLogin
 	}
@@ -338,6 +364,8 @@ func (s *Store) Half(ctx context.Context, token string) (*Half, error) {
 		return nil, fmt.Errorf("reading a half sign-in: %w", err)
 	}
 	h.Method, h.amr, h.newBrowser = Method(method), strings.Fields(amr), fresh == 1
+	h.KeyFirst = keyFirst(h.amr)
+	h.App, h.Passkeys = app.Int64 > 0, key.Valid && !h.KeyFirst && s.keys != nil
 	return &h, nil
 }
 
@@ -354,13 +382,22 @@ func (s *Store) AbandonHalf(ctx context.Context, token string) error {
 
 // Finish judges the second factor of a half sign-in. If it is right, it is spent,
 // the half sign-in ends and the session opens, all in one transaction. Its errors are
-// ErrNoLogin, ErrWrong, ErrUsed, ErrPaused, ErrBusy and *ThrottledError.
+// ErrNoLogin, ErrWrong, ErrUsed, ErrPaused, ErrBusy, *ThrottledError and, for a passkey,
+// ErrNoCeremony, ErrUnknownPasskey and ErrCloned.
 func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, browser string, d Device) (p Passage, err error) {
 	h, err := s.Half(ctx, half)
 	if err != nil {
 		return Passage{}, err
 	}
 	e := Event{Kind: EventCodeFailed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{AMR: h.amr}}
+	if f.Passkey != nil {
+		answer := *f.Passkey
+		answer.half = half
+		f.Passkey = &answer
+	}
+	if h.KeyFirst && (f.Backup || f.Passkey != nil) { // a key and a piece of paper are things that lie together
+		return Passage{}, ErrWrong
+	}
 	proof, err := s.judge(ctx, e, s.knownBrowser(browser, h.UserID, h.credential), f)
 	if err != nil {
 		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
@@ -391,6 +428,7 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 		}
 		return Record(ctx, tx, Event{Kind: EventCodeUsed, UserID: h.UserID, Actor: person, Device: d, Detail: Detail{Left: left}})
 	})
+	err = s.refused(ctx, proof.key, "", d, err)
 	s.watch.SecondFactor(outcome(err))
 	if err == nil {
 		s.watch.SignIn(method(h.amr), "ok")

@@ -50,6 +50,10 @@ const (
 	setUpsPerPerson = 20
 
 	googlePerNetwork = 200 // round trips to Google from one network
+
+	// Every sign-in page that is open asks for a passkey, again and again: this is for
+	// offices with one address.
+	passkeysPerNetwork = 2000
 )
 
 // A person hears once an hour at the most of new browsers in one network.

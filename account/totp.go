@@ -131,31 +131,37 @@ func matchStep(key []byte, code string, last int64, now time.Time) (int64, error
 
 // A second is a second factor that was judged to be right, and not spent yet.
 type second struct {
-	step int64  // of an authenticator's code
-	hash []byte // of a backup code
+	step int64      // of an authenticator's code
+	hash []byte     // of a backup code
+	key  *assertion // of a passkey
 }
 
 // amr is what the proof adds to those of the first factor (RFC 8176). A backup
 // code is no one-time password, only a second factor.
 func (p *second) amr() []string {
-	if p.hash != nil {
+	switch {
+	case p.key != nil:
+		return append(p.key.amr(), amrMFA)
+	case p.hash != nil:
 		return []string{amrMFA}
 	}
 	return []string{amrOTP, amrMFA}
 }
 
 // A SecondFactor is a code as a person typed it: of the authenticator app or, if
-// Backup is set, a backup code.
+// Backup is set, a backup code. If Passkey is not nil it is that, and no code.
 type SecondFactor struct {
-	Code   string
-	Backup bool
+	Code    string
+	Backup  bool
+	Passkey *PasskeyAnswer
 }
 
 // judge judges a second factor of the person of e, in a browser (the id of one in
 // which they signed in before, or ""). Every attempt is counted before it is looked
 // at, and a right one is only spent by spend. A wrong one is recorded as e, of the
 // kind EventCodeFailed (after a first proof) or EventConfirmFailed (in a session).
-// Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrBusy and *ThrottledError.
+// Its errors are ErrWrong, ErrUsed, ErrPaused, ErrOff, ErrBusy, *ThrottledError and, for
+// a passkey, which nobody guesses and nothing counts, those of judgeKey.
 func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
 	p, err := s.judged(ctx, e, known, f)
 	if err != nil { // of a right one its spending decides
@@ -165,6 +171,9 @@ func (s *Store) judge(ctx context.Context, e Event, known string, f SecondFactor
 }
 
 func (s *Store) judged(ctx context.Context, e Event, known string, f SecondFactor) (*second, error) {
+	if f.Passkey != nil {
+		return s.judgeKey(ctx, e, *f.Passkey)
+	}
 	kind, column, most := "code", "failures", maxCodeFailures
 	afterFirst := e.Kind == EventCodeFailed
 	if f.Backup {
@@ -245,7 +254,7 @@ func (s *Store) recordFailure(ctx context.Context, e Event, pauses bool) error {
 
 func (s *Store) matchCode(userID, typed string, sealed []byte, last int64) (int64, error) {
 	code, ok := sixDigits(typed)
-	if !ok {
+	if !ok || len(sealed) == 0 { // or there is no app
 		return 0, ErrWrong
 	}
 	key, err := s.totp.Open(sealed, "totp/"+userID)
@@ -293,6 +302,13 @@ func (s *Store) findBackupCode(ctx context.Context, userID, typed string, salt [
 // ErrWrong. left is how many backup codes are left after one was spent. Either
 // kind ends the count of wrong codes: that is how a pause ends.
 func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, err error) {
+	if p.key != nil {
+		if err := p.key.use(ctx, tx, time.Now()); err != nil {
+			return 0, err
+		}
+		_, err := tx.Exec(ctx, `UPDATE totp SET failures = 0, login_failures = 0, login_told = 0 WHERE user_id = $1`, userID)
+		return 0, err
+	}
 	if p.hash == nil {
 		n, err := tx.Exec(ctx, `UPDATE totp SET last_step = $1, failures = 0, login_failures = 0, login_told = 0 WHERE user_id = $2 AND last_step < $1`, p.step, userID)
 		if err == nil && n == 0 {
@@ -317,7 +333,8 @@ func spend(ctx context.Context, tx *db.Tx, userID string, p *second) (left int, 
 // TwoFactor is what is known of a person's two-factor authentication.
 type TwoFactor struct {
 	EnabledAt   time.Time
-	CodesLeft   int // backup codes
+	App         bool // an authenticator app; without, passkeys and backup codes are asked for
+	CodesLeft   int  // backup codes
 	CodesTotal  int
 	CodesMadeAt time.Time
 	Paused      bool // codes of the app are refused after too many wrong ones
@@ -327,17 +344,17 @@ type TwoFactor struct {
 func (s *Store) TwoFactor(ctx context.Context, userID string) (*TwoFactor, error) {
 	var t TwoFactor
 	var enabled, made int64
-	var failures int
+	var failures, app int
 	err := s.db.QueryRow(ctx, `
-		SELECT enabled_at, codes_total, codes_made_at, failures, (SELECT COUNT(*) FROM backup_codes b WHERE b.user_id = totp.user_id)
-		FROM totp WHERE user_id = $1`, userID).Scan(&enabled, &t.CodesTotal, &made, &failures, &t.CodesLeft)
+		SELECT enabled_at, length(secret_sealed), codes_total, codes_made_at, failures, (SELECT COUNT(*) FROM backup_codes b WHERE b.user_id = totp.user_id)
+		FROM totp WHERE user_id = $1`, userID).Scan(&enabled, &app, &t.CodesTotal, &made, &failures, &t.CodesLeft)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading two-factor authentication: %w", err)
 	}
-	t.EnabledAt, t.CodesMadeAt, t.Paused = db.Time(enabled), db.Time(made), failures >= maxCodeFailures
+	t.EnabledAt, t.CodesMadeAt, t.Paused, t.App = db.Time(enabled), db.Time(made), failures >= maxCodeFailures, app > 0
 	return &t, nil
 }
 

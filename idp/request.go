@@ -82,8 +82,8 @@ func (r *request) needs(in *account.Session) step {
 func (r *request) needsSecond(in *account.Session) step {
 	s := stepNone
 	switch {
-	case !r.client.Require2FA && !r.Second && !r.Essential, in.ACR == account.ACR2FA && in.TwoFactor:
-	case in.TwoFactor:
+	case !r.client.Require2FA && !r.Second && !r.Essential, in.ACR == account.ACR2FA:
+	case in.TwoFactor, in.Verifies && (r.client.Require2FA || r.Essential): // a passkey that verifies is two factors
 		s = stepVerify
 	case r.client.Require2FA, r.Essential:
 		s = stepSetUp

@@ -64,6 +64,9 @@ func (h *Handler) Routes(r *mux.Router) {
 		r.Handle(path, web.HandlerFunc(handler.show)).Methods("GET", "HEAD")
 		r.Handle(path, web.HandlerFunc(handler.take)).Methods("POST")
 	}
+	r.Handle(pathPasskey, web.HandlerFunc(h.passkey)).Methods("POST")
+	r.Handle(pathPasskey, web.HandlerFunc(h.toSignIn)).Methods("GET", "HEAD")
+	r.Handle(pathAskPasskey, web.HandlerFunc(h.askPasskey)).Methods("POST")
 	r.Handle(pathConfirm, h.Sessions.Require(h.confirmPage)).Methods("GET", "HEAD")
 	r.Handle(pathConfirm, h.Sessions.Require(h.confirm)).Methods("POST")
 	r.Handle(pathCodeUsed, h.Sessions.Require(h.codeUsed)).Methods("GET", "HEAD")
@@ -82,6 +85,8 @@ const (
 	pathRecovery   = "/login/recovery"
 	pathForgot     = "/login/forgot"
 	pathReset      = "/login/reset"
+	pathPasskey    = "/login/passkey"
+	pathAskPasskey = "/login/passkey/ask"
 	pathConfirm    = "/login/confirm"
 	pathGoogle     = "/login/google"
 	pathGoogleBack = "/login/google/callback"
@@ -147,6 +152,16 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 
 	h.note(r, r.PostForm.Get("email"), err)
+	p := h.formAgain(r, to, r.PostForm.Get("email"))
+	status, ok := refusal(w, r, err, &p.Error, &p.Wait)
+	if !ok {
+		return err
+	}
+	return web.Show(w, r, status, p)
+}
+
+// formAgain is the form for who was refused, with the address that they entered.
+func (h *Handler) formAgain(r *http.Request, to, email string) templates.SignIn {
 	in, none := h.Sessions.In(r)
 	if none != nil {
 		in = nil
@@ -156,15 +171,10 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		pending = nil // they can still sign in; the page they go on to will tell
 	}
 	p := h.form(to, pending)
-	p.Email = r.PostForm.Get("email")
-	if in != nil && pending != nil && pending.Again && in.Email == p.Email {
+	if p.Email = email; in != nil && pending != nil && pending.Again && (email == "" || in.Email == email) {
 		fix(&p, in)
 	}
-	status, ok := refusal(w, r, err, &p.Error, &p.Wait)
-	if !ok {
-		return err
-	}
-	return web.Show(w, r, status, p)
+	return p
 }
 
 // refusal puts why a proof was refused into a form, and says with which status
@@ -185,6 +195,14 @@ func refusal(w http.ResponseWriter, r *http.Request, err error, why *string, wai
 		*why = templates.Used
 	case errors.Is(err, account.ErrPaused):
 		*why = templates.Paused
+	case errors.Is(err, account.ErrUnknownPasskey): // the one answer that lets a browser forget it
+		*why, status = templates.UnknownPasskey, http.StatusNotFound
+	case errors.Is(err, account.ErrNotVerified):
+		*why = templates.NotVerified
+	case errors.Is(err, account.ErrCloned):
+		*why = templates.Cloned
+	case errors.Is(err, account.ErrNoCeremony):
+		*why = templates.PasskeyOver
 	default:
 		return 0, false
 	}
@@ -204,6 +222,7 @@ func (h *Handler) note(r *http.Request, email string, err error) {
 	}
 	for what, is := range map[string]error{
 		"wrong": account.ErrWrong, "busy": account.ErrBusy, "too_long": account.ErrTooLong, "used": account.ErrUsed, "paused": account.ErrPaused, "too_late": account.ErrNoLogin,
+		"passkey_unknown": account.ErrUnknownPasskey, "passkey_not_verified": account.ErrNotVerified, "passkey_cloned": account.ErrCloned, "passkey_over": account.ErrNoCeremony,
 	} {
 		if errors.Is(err, is) {
 			outcome = what
@@ -215,7 +234,7 @@ func (h *Handler) note(r *http.Request, email string, err error) {
 // form is the empty form. One that can end at a workspace says so to the
 // browser: Chromium follows a post's redirects with the page's form-action.
 func (h *Handler) form(to string, pending *Pending) templates.SignIn {
-	p := templates.SignIn{To: to}
+	p := templates.SignIn{To: to, Passkeys: h.Accounts.HasPasskeys()}
 	if h.Google != nil {
 		p.GoogleURL = withTo(pathGoogle, to)
 	}

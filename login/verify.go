@@ -53,7 +53,10 @@ func (h *Handler) verifyPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) verifyForm(r *http.Request, half *account.Half, to string) templates.Verify {
-	return templates.Verify{Email: account.MaskEmail(half.Email), Google: half.Method == account.MethodGoogle, To: to, AnyOrigin: h.leads(r, to)}
+	return templates.Verify{
+		Email: account.MaskEmail(half.Email), Google: half.Method == account.MethodGoogle && !half.KeyFirst, To: to, AnyOrigin: h.leads(r, to),
+		NoApp: !half.App, Passkeys: half.Passkeys, KeyFirst: half.KeyFirst,
+	}
 }
 
 // finish judges a second factor and leads on to next if it is right, or to the
@@ -81,12 +84,16 @@ func (h *Handler) finish(w http.ResponseWriter, r *http.Request, to string, f ac
 // been right.
 func (h *Handler) verify(w http.ResponseWriter, r *http.Request) error {
 	to := local(r.PostForm.Get("to"))
-	half, err := h.finish(w, r, to, account.SecondFactor{Code: r.PostForm.Get("code")}, to)
+	f := account.SecondFactor{Code: r.PostForm.Get("code"), Passkey: h.Sessions.Passkey(w, r)}
+	half, err := h.finish(w, r, to, f, to)
 	if half == nil {
 		return err
 	}
 	p := h.verifyForm(r, half, to)
 	status, ok := refusal(w, r, err, &p.Error, &p.Wait)
+	if p.Error == templates.Wrong && f.Passkey != nil {
+		p.Error = templates.WrongPasskey
+	}
 	if !ok {
 		return err
 	}
@@ -146,17 +153,30 @@ const (
 	withCode       = "code"
 	withBackupCode = "backup_code"
 	withGoogle     = "google" // no field: a round trip
+	withPasskey    = "passkey"
 )
 
 // purposes are what a proof is asked for, and whether it has to be a second
 // factor of who has one: a thief with a session and a password must not get past
 // the code (ASVS 7.5.1).
-var purposes = map[string]struct {
-	second bool
-	cancel string // where "Cancel" leads
-}{
+var purposes = map[string]purpose{
 	"enable": {cancel: home + "#enable-2fa"}, "end_session": {cancel: "/preferences/sessions"}, "end_others": {cancel: "/preferences/sessions"}, "not_me": {cancel: "/preferences/activity"},
-	"disable": {true, home + "#disable-2fa"}, "codes": {true, home + "#new-codes"}, "workspace": {true, home},
+	"disable": {second: true, only: true, cancel: home + "#disable-2fa"}, "codes": {second: true, only: true, cancel: home + "#new-codes"}, "workspace": {second: true, only: true, cancel: home},
+	"passkey_add": {second: true, cancel: home + "#add-passkey"}, "passkey_remove": {second: true, cancel: home + "#passkeys"}, "passkeys_on": {cancel: home + "#passkeys"},
+}
+
+type purpose struct {
+	second bool
+	only   bool   // it is nothing for who has no second factor
+	cancel string // where "Cancel" leads
+}
+
+// proved reports whether a session was proved enough for a purpose.
+func (p purpose) proved(in *account.Session) bool {
+	if p.second && (p.only || in.TwoFactor) {
+		return in.SecondFresh()
+	}
+	return in.SecondFresh() || in.Fresh()
 }
 
 // proofs are those that would do for a purpose.
@@ -164,8 +184,14 @@ func (h *Handler) proofs(in *account.Session, second bool) (with []string) {
 	if in.Method == account.MethodPassword && (!second || !in.TwoFactor) {
 		with = append(with, withPassword)
 	}
+	if in.App {
+		with = append(with, withCode)
+	}
+	if in.Passkeys && h.Accounts.HasPasskeys() {
+		with = append(with, withPasskey)
+	}
 	if in.TwoFactor {
-		with = append(with, withCode, withBackupCode)
+		with = append(with, withBackupCode)
 	}
 	if in.Method == account.MethodGoogle && !in.TwoFactor && h.Google != nil {
 		with = append(with, withGoogle)
@@ -191,8 +217,11 @@ func (h *Handler) confirmForm(r *http.Request, in *account.Session, q url.Values
 		p.Workspace, p.AnyOrigin = pending.Workspace, true
 	}
 	all := h.proofs(in, purpose.second)
+	if p.For == "workspace" && !in.TwoFactor { // two factors of who has them in a passkey alone
+		all = slices.DeleteFunc(all, func(with string) bool { return with != withPasskey })
+	}
 	switch {
-	case purpose.second && !in.TwoFactor, len(all) == 0 && in.Fresh():
+	case purpose.only && !in.TwoFactor && (p.For != "workspace" || !in.Verifies), len(all) == 0 && in.Fresh():
 		return p, false, nil
 	case len(all) == 0: // nothing can be proved here: only a sign-in is fresh
 		return p, false, &web.Error{Status: http.StatusForbidden, Title: "prove_none.title", Message: "prove_none.text", Action: "prove_none.action", ActionURL: "/logout"}
@@ -216,7 +245,7 @@ func (h *Handler) confirmPage(w http.ResponseWriter, r *http.Request, in *accoun
 	if err != nil {
 		return err
 	}
-	if fresh := in.SecondFresh() || in.Fresh() && !purposes[p.For].second; fresh && p.For != "workspace" || !ok {
+	if purposes[p.For].proved(in) && p.For != "workspace" || !ok {
 		http.Redirect(w, r, p.To, http.StatusSeeOther)
 		return nil
 	}
@@ -239,6 +268,11 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request, in *account.Se
 		return nil
 	case withPassword:
 		err = h.Sessions.Prove(w, r, in, r.PostForm.Get("password"), nil)
+	case withPasskey:
+		err = account.ErrNoCeremony
+		if a := h.Sessions.Passkey(w, r); a != nil {
+			err = h.Sessions.Prove(w, r, in, "", &account.SecondFactor{Passkey: a})
+		}
 	default:
 		err = h.Sessions.Prove(w, r, in, "", &account.SecondFactor{Code: r.PostForm.Get(p.With), Backup: p.With == withBackupCode})
 	}
@@ -257,6 +291,9 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request, in *account.Se
 	status, known := refusal(w, r, err, &p.Error, &p.Wait)
 	if !known {
 		return err
+	}
+	if p.Error == templates.Wrong && p.With == withPasskey {
+		p.Error = templates.WrongPasskey
 	}
 	return web.Show(w, r, status, p)
 }

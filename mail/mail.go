@@ -88,6 +88,12 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 		m.Device = browser(l.Device.UserAgent)
 		m.Device.Place, m.Device.Address = places.Lookup(l.Device.Address), l.Device.Address
 	}
+	for _, name := range d.Passkeys {
+		if link.MatchString(name) {
+			name = ""
+		}
+		m.Passkeys = append(m.Passkeys, name)
+	}
 	id := l.ID
 	switch l.Kind {
 	case account.EventSignedIn:
@@ -113,6 +119,8 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 		m.Ended, m.Left = &d.Ended, &d.Total
 	case account.EventCodesMade:
 		m.Left = &d.Total
+	case account.EventPasskeyRefused:
+		m.URL = cfg.Issuer.JoinPath("/preferences/security/passkeys").String()
 	case account.EventCodeUsed:
 		m.Left = &d.Left
 		switch {
@@ -178,6 +186,11 @@ func how(amr []string) string {
 		first = "google"
 	case slices.Contains(amr, "pwd"):
 		first = "password"
+	case key(amr):
+		first = "passkey"
+		if second != "code" { // it was both factors
+			second = ""
+		}
 	}
 	if first != "" && second != "" {
 		return first + "_" + second
@@ -190,8 +203,12 @@ func second(amr []string) string {
 	switch {
 	case slices.Contains(amr, "otp"):
 		return "code"
+	case key(amr):
+		return "passkey"
 	case slices.Contains(amr, "mfa"):
 		return "backup_code"
 	}
 	return ""
 }
+
+func key(amr []string) bool { return slices.Contains(amr, "hwk") || slices.Contains(amr, "swk") }

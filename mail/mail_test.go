@@ -66,6 +66,34 @@ func everyMail() map[string]mailCase {
 			"New sign-in to your Harmony account", "",
 			[]string{when, from, "Lisbon, Portugal (approximate), 192.0.2.7", "How: Password and 6-digit code", notMine}, []string{"/login"},
 		},
+		"passkey added": {
+			letter(account.EventPasskeyAdded, account.Detail{Passkeys: []string{"Work <b>laptop</b>"}}), "A passkey was added to your account", "",
+			[]string{when, from, "Passkey: Work <b>laptop</b>", notMine}, nil,
+		},
+		"passkey renamed": {
+			letter(account.EventPasskeyRenamed, account.Detail{Passkeys: []string{"Work", "Home"}}), "A passkey of yours was renamed", "",
+			[]string{when, from, "Passkey: Work\n", "New name: Home\n", notMine}, nil,
+		},
+		"passkey removed": {
+			letter(account.EventPasskeyRemoved, account.Detail{Passkeys: []string{"Work"}}), "A passkey was removed from your account", "",
+			[]string{when, from, "Passkey: Work\n", notMine}, nil,
+		},
+		"passkey with a name that leads somewhere": {
+			letter(account.EventPasskeyRemoved, account.Detail{Passkeys: []string{"call evil.example now"}}), "A passkey was removed from your account", "",
+			[]string{"Passkey: one with a name that we don’t repeat here"}, []string{"evil"},
+		},
+		"passkey refused": {
+			letter(account.EventPasskeyRefused, account.Detail{Passkeys: []string{"Work"}}), "We refused one of your passkeys", "https://id.test/preferences/security/passkeys",
+			[]string{when, from, "Passkey: Work\n", "Remove it from your account"}, nil,
+		},
+		"password reset, with passkeys": {
+			letter(account.EventPasswordReset, account.Detail{Ended: 1, Passkeys: []string{"Work", "Phone"}}), "Your Harmony password was reset", "",
+			[]string{when, from, "Passkeys that still sign you in: Work, Phone\n"}, nil,
+		},
+		"2FA reset, with passkeys": {
+			letter(account.EventTwoFactorReset, account.Detail{Case: "4711", Ended: 2, Passkeys: []string{"Work", "Phone"}}, byOperator), "Harmony support turned 2FA off", "",
+			[]string{"Passkeys removed: Work, Phone\n", "4711"}, nil,
+		},
 		"three wrong codes": {
 			letter(account.EventCodeFailed, account.Detail{Failed: 3}), "Someone knows your Harmony password", "",
 			[]string{when, from, "change your password now", notMine}, []string{"Google"},
@@ -315,7 +343,7 @@ func TestComposeTimes(t *testing.T) {
 // Every way to prove who one is has its words.
 func TestComposeHow(t *testing.T) {
 	for amr, want := range map[string]string{
-		"": "", "hwk": "", "pwd": "Password", "pwd otp mfa": "Password and 6-digit code", "pwd mfa": "Password and backup code",
+		"": "", "sms": "", "hwk user mfa": "Passkey", "swk user otp mfa": "Security key and 6-digit code", "pwd swk user mfa": "Password and passkey", "fed hwk user mfa": "Google and passkey", "pwd": "Password", "pwd otp mfa": "Password and 6-digit code", "pwd mfa": "Password and backup code",
 		"fed": "Google", "fed otp mfa": "Google and 6-digit code", "fed mfa": "Google and backup code", "otp": "6-digit code", "mfa": "Backup code",
 	} {
 		m := mustCompose(t, letter(account.EventSignedIn, account.Detail{AMR: strings.Fields(amr)}), someCfg, nil)

@@ -54,23 +54,28 @@ type Handler struct {
 
 // The pages, and what their forms post to.
 const (
-	pathSecurity  = "/preferences/security"
-	pathPassword  = "/preferences/security/password"
-	pathResetMail = "/preferences/security/reset-email"
-	pathSetUp     = "/preferences/security/2fa"
-	pathVerify    = "/preferences/security/2fa/verify"
-	pathAgain     = "/preferences/security/2fa/again"
-	pathDownload  = "/preferences/security/2fa/codes.txt"
-	pathDisable   = "/preferences/security/2fa/off"
-	pathCodes     = "/preferences/security/2fa/codes"
-	pathSaveCodes = "/preferences/security/2fa/codes/save"
-	pathSessions  = "/preferences/sessions"
-	pathEnd       = "/preferences/sessions/end"
-	pathEndOthers = "/preferences/sessions/end-others"
-	pathWithdraw  = "/preferences/sessions/withdraw"
-	pathActivity  = "/preferences/activity"
-	pathNotMe     = "/preferences/not-me"
-	pathConfirm   = "/login/confirm" // login's; the seam between the two is this URL
+	pathSecurity      = "/preferences/security"
+	pathPassword      = "/preferences/security/password"
+	pathResetMail     = "/preferences/security/reset-email"
+	pathSetUp         = "/preferences/security/2fa"
+	pathVerify        = "/preferences/security/2fa/verify"
+	pathAgain         = "/preferences/security/2fa/again"
+	pathDownload      = "/preferences/security/2fa/codes.txt"
+	pathDisable       = "/preferences/security/2fa/off"
+	pathCodes         = "/preferences/security/2fa/codes"
+	pathSaveCodes     = "/preferences/security/2fa/codes/save"
+	pathPasskeys      = "/preferences/security/passkeys"
+	pathAddPasskey    = "/preferences/security/passkeys/add"
+	pathAskPasskey    = "/preferences/security/passkeys/ask"
+	pathRenamePasskey = "/preferences/security/passkeys/rename"
+	pathRemovePasskey = "/preferences/security/passkeys/remove"
+	pathSessions      = "/preferences/sessions"
+	pathEnd           = "/preferences/sessions/end"
+	pathEndOthers     = "/preferences/sessions/end-others"
+	pathWithdraw      = "/preferences/sessions/withdraw"
+	pathActivity      = "/preferences/activity"
+	pathNotMe         = "/preferences/not-me"
+	pathConfirm       = "/login/confirm" // login's; the seam between the two is this URL
 )
 
 // Routes adds the pages to r.
@@ -98,6 +103,17 @@ func (h *Handler) Routes(r *mux.Router) {
 	take(pathCodes, h.beginCodes)
 	take(pathSaveCodes, h.saveCodes)
 	show(pathSaveCodes, h.toCodes)
+	if h.Accounts.HasPasskeys() {
+		show(pathPasskeys, h.toPasskeys)
+		show(pathAddPasskey, h.addPasskeyPage)
+		take(pathAddPasskey, h.addPasskey)
+		take(pathAskPasskey, h.askPasskey)
+		show(pathRenamePasskey, h.renamePasskeyPage)
+		take(pathRenamePasskey, h.renamePasskey)
+		show(pathRemovePasskey, h.removePasskeyPage)
+		take(pathRemovePasskey, h.removePasskey)
+		r.Handle("/.well-known/passkey-endpoints", web.HandlerFunc(h.passkeyEndpoints)).Methods("GET", "HEAD")
+	}
 	show(pathSessions, h.sessions)
 	show(pathEnd, h.askEnd)
 	take(pathEnd, h.end)
@@ -127,6 +143,10 @@ func (h *Handler) toTab(w http.ResponseWriter, r *http.Request, _ *account.Sessi
 
 func (h *Handler) toSetUp(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
 	return seeOther(w, r, pathSetUp)
+}
+
+func (h *Handler) toPasskeys(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
+	return seeOther(w, r, cancelPasskeys)
 }
 
 func (h *Handler) toSessions(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
@@ -201,13 +221,16 @@ func refusal(w http.ResponseWriter, err error, why *string, wait *int) (status i
 func (h *Handler) tabPage(r *http.Request, in *account.Session) (templates.Security, error) {
 	p := templates.Security{Account: accountOf(in), Method: string(in.Method), Password: templates.NewPassword{MinLength: h.PasswordMinLength}}
 	var err error
-	if p.Password.Others, err = h.Accounts.OtherSessions(r.Context(), in); err != nil || !in.TwoFactor {
+	if p.Password.Others, err = h.Accounts.OtherSessions(r.Context(), in); err != nil {
+		return p, err
+	}
+	if p.Passkeys, err = h.passkeyList(r, in); err != nil || !in.TwoFactor {
 		return p, err
 	}
 	two, err := h.Accounts.TwoFactor(r.Context(), in.UserID)
 	if two != nil {
 		p.TwoFactor = &templates.TwoFactor{
-			Since: two.EnabledAt, CodesLeft: two.CodesLeft, CodesTotal: two.CodesTotal, CodesMade: two.CodesMadeAt, CodesPaused: two.Paused,
+			Since: two.EnabledAt, CodesLeft: two.CodesLeft, CodesTotal: two.CodesTotal, CodesMade: two.CodesMadeAt, CodesPaused: two.Paused, App: two.App,
 		}
 	}
 	return p, err

@@ -159,6 +159,7 @@ func (h *Handler) event(e account.Event) templates.ActivityEvent {
 	out := templates.ActivityEvent{
 		Kind: e.Kind, At: e.At, Device: h.device(e.Device), How: templates.How(e.Detail.AMR), New: e.Detail.New,
 		Count: max(e.Detail.Left, e.Detail.Ended), Case: e.Detail.Case, Support: e.Actor.Kind == "operator", Limit: e.Actor.Kind == "limit", Workspace: e.Detail.Client,
+		Passkeys: e.Detail.Passkeys,
 	}
 	if e.Kind == account.EventSessionEnded {
 		other := h.device(account.Device{UserAgent: e.Detail.Other})

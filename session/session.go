@@ -3,6 +3,7 @@
 package session
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -36,6 +37,7 @@ const (
 	halfCookie    = "harmony-login"
 	knownCookie   = "harmony-known"
 	noticeCookie  = "harmony-notice"
+	passkeyCookie = "harmony-passkey"
 )
 
 // Cookie returns the value of the cookie of this name. A cookie that comes twice
@@ -173,6 +175,49 @@ func (m *Manager) Prove(w http.ResponseWriter, r *http.Request, in *account.Sess
 	}
 	m.Turn(w, account.Passage{Session: token})
 	return nil
+}
+
+// AskPasskey asks the request's browser for a passkey: the answer is the JSON that
+// navigator.credentials takes, and a cookie that comes back with what the browser
+// says. in is who is signed in, for the uses that need somebody. Its errors are those
+// of what account asks with.
+func (m *Manager) AskPasskey(w http.ResponseWriter, r *http.Request, use account.PasskeyUse, in *account.Session) error {
+	var q *account.PasskeyRequest
+	var err error
+	old, d := m.Cookie(r, passkeyCookie), Device(r)
+	switch {
+	case use == account.PasskeySecond:
+		q, err = m.accounts.AskSecond(r.Context(), m.Cookie(r, halfCookie), old, d)
+	case use == account.PasskeyConfirm && in != nil:
+		q, err = m.accounts.AskConfirm(r.Context(), in, old, d)
+	case use == account.PasskeyAdd && in != nil:
+		q, err = m.accounts.AskNew(r.Context(), in, old, d)
+	default:
+		q, err = m.accounts.AskSignIn(r.Context(), old, d)
+	}
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(q.Options)
+	if err != nil {
+		return err
+	}
+	m.SetCookie(w, passkeyCookie, q.Token, account.PasskeyLife)
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(text)
+	return err
+}
+
+// Passkey is what the request's browser answered, nil if the form has no passkey in it.
+// The browser is asked no more.
+func (m *Manager) Passkey(w http.ResponseWriter, r *http.Request) *account.PasskeyAnswer {
+	response := r.PostForm.Get("credential")
+	if response == "" {
+		return nil
+	}
+	a := &account.PasskeyAnswer{Token: m.Cookie(r, passkeyCookie), Response: response}
+	m.SetCookie(w, passkeyCookie, "", -1)
+	return a
 }
 
 // Turn gives the browser the new token of its session and, if p has it, what it is

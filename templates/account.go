@@ -36,12 +36,17 @@ type Security struct {
 	Method    string     // "password" or "google"
 	TwoFactor *TwoFactor // nil: off
 	Password  NewPassword
+	Passkeys  *PasskeyList // nil: nobody can have any
 
 	// At most one of these is not nil.
 	Enable  *Enable
 	SetUp   *SetUp
 	Disable *Disable
 	Codes   *Codes
+
+	AddPasskey    *AddPasskey
+	RenamePasskey *RenamePasskey
+	RemovePasskey *RemovePasskey
 }
 
 // leaves: what is set up for a workspace that waits leads on to it.
@@ -53,7 +58,7 @@ func (p Security) name() string { return "security" }
 func (p Security) tab() string  { return "security" }
 func (p Security) failed() bool {
 	return p.Password.Error != "" || p.SetUp != nil && p.SetUp.Error != "" ||
-		p.Disable != nil && p.Disable.Error != "" || p.Codes != nil && p.Codes.Error != ""
+		p.Disable != nil && p.Disable.Error != "" || p.Codes != nil && p.Codes.Error != "" || p.passkeyError() != ""
 }
 func (p Security) title(v *view) string {
 	switch {
@@ -67,6 +72,12 @@ func (p Security) title(v *view) string {
 		return v.Text["codes.save_title"]
 	case p.Codes != nil:
 		return v.Text["codes.title"]
+	case p.AddPasskey != nil:
+		return v.Text["passkey.add"]
+	case p.RenamePasskey != nil:
+		return v.Text["passkey.rename_title"]
+	case p.RemovePasskey != nil:
+		return v.Text["passkey.remove_title"]
 	}
 	return v.Text["security.title"]
 }
@@ -80,6 +91,8 @@ func (p Security) problem() problem {
 		q := notSaved("codes.failed")
 		q.Dialog = true
 		return q
+	case p.passkeyError() != "":
+		return p.passkeyProblem()
 	}
 	return p.Password.problem("password.failed", "current_password")
 }
@@ -89,7 +102,93 @@ func (p Security) Google() bool { return p.Method == "google" }
 
 // Open reports whether there is a dialog.
 func (p Security) Open() bool {
-	return p.Enable != nil || p.SetUp != nil || p.Disable != nil || p.Codes != nil
+	return p.Enable != nil || p.SetUp != nil || p.Disable != nil || p.Codes != nil || p.AddPasskey != nil || p.RenamePasskey != nil || p.RemovePasskey != nil
+}
+
+// PasskeyList is the section "Passkeys and security keys" of the tab.
+type PasskeyList struct {
+	Keys   []PasskeyRow // the oldest first
+	Signal string       // what the script tells the browser of them, as JSON; "" for nothing
+}
+
+// A PasskeyRow is one passkey or security key.
+type PasskeyRow struct {
+	ID, Name string
+	Verifies bool // it checks who holds it
+	Synced   bool // it may be on several devices
+	BackedUp bool // and is
+	Made     time.Time
+	Used     time.Time // zero: never
+}
+
+// Kind is the key of what kind of passkey it is.
+func (p PasskeyRow) Kind() string {
+	switch {
+	case p.BackedUp:
+		return "passkey.synced"
+	case p.Synced:
+		return "passkey.can_sync"
+	}
+	return "passkey.one_device"
+}
+
+// AddPasskey is the dialog in which a new passkey gets its name. Its script asks
+// /preferences/security/passkeys/ask what to ask the browser for; it posts name and
+// credential to /preferences/security/passkeys/add.
+type AddPasskey struct {
+	Name      string  // as it was entered
+	Device    *Device // what the name is made of that is proposed, or nil
+	Error     string  // WrongPasskey, PasskeyOver, PasskeyTaken, TooManyPasskeys, BadName or ""
+	CancelURL string
+}
+
+// RenamePasskey posts id and name to /preferences/security/passkeys/rename.
+type RenamePasskey struct {
+	ID, Name  string
+	Error     string // BadName or ""
+	CancelURL string
+}
+
+// RemovePasskey asks whether to remove a passkey. It posts id to
+// /preferences/security/passkeys/remove.
+type RemovePasskey struct {
+	ID, Name  string
+	Error     string // LastWay or ""
+	CancelURL string
+}
+
+func (p Security) passkeyError() string {
+	switch {
+	case p.AddPasskey != nil:
+		return p.AddPasskey.Error
+	case p.RenamePasskey != nil:
+		return p.RenamePasskey.Error
+	case p.RemovePasskey != nil:
+		return p.RemovePasskey.Error
+	}
+	return ""
+}
+
+func (p Security) passkeyProblem() problem {
+	q := problem{Title: "passkey.add_failed", Text: "problem." + p.passkeyError(), Dialog: true}
+	switch {
+	case p.RenamePasskey != nil:
+		q.Title = "passkey.rename_failed"
+	case p.RemovePasskey != nil:
+		q.Title = "passkey.remove_failed"
+	}
+	if p.passkeyError() == BadName {
+		q.Link, q.At, q.Beside = "name", "name", "passkey.name_field"
+	}
+	return q
+}
+
+// PasskeyName is the name that stands in the field for one.
+func (v *view) PasskeyName(p AddPasskey) (string, error) {
+	if p.Device == nil {
+		return p.Name, nil
+	}
+	return v.DeviceName(*p.Device)
 }
 
 // TwoFactor is what the tab says of two-factor authentication that is on.
@@ -99,6 +198,7 @@ type TwoFactor struct {
 	CodesTotal  int
 	CodesMade   time.Time
 	CodesPaused bool // too many wrong codes: only backup codes are taken at sign-in
+	App         bool // an authenticator app; without, passkeys are asked for
 }
 
 // Few reports whether it is time for new backup codes.
@@ -236,8 +336,11 @@ type Codes struct {
 type Verify struct {
 	Email     string // masked: a•••e@example.com
 	Google    bool   // the first proof came from Google
+	NoApp     bool   // there is no app whose code could be asked for
+	Passkeys  bool   // so can a passkey
+	KeyFirst  bool   // a passkey was the first proof: nothing but the code will do
 	To        string
-	Error     string // Wrong, Used, Throttled, Paused or ""
+	Error     string // Wrong, Used, Throttled, Paused, or why a passkey did not work, or ""
 	Wait      int    // seconds, with Throttled
 	AnyOrigin bool   // the form may end at a workspace (see FormsLeave)
 }
@@ -346,8 +449,8 @@ type Confirm struct {
 	Name, Email string
 	For         string   // what it is for: a key below "confirm.for." in the catalogue ("" for none)
 	Workspace   string   // with For "workspace", who asks
-	With        string   // the proof that this page asks for: "password", "code" or "backup_code"
-	Others      []string // the other proofs that would do, of the same three; links with ?with=
+	With        string   // the proof that this page asks for: "password", "code", "passkey", "backup_code" or "google"
+	Others      []string // the other proofs that would do, of the same; links with ?with=
 	To          string
 	CancelURL   string
 	OtherURL    string // "Use another account"
@@ -462,7 +565,8 @@ type ActivityEvent struct {
 	Support bool    // an operator did it
 	Limit   bool    // nobody did: there were too many
 
-	Workspace string // it happened there, not in a browser: {workspace}
+	Workspace string   // it happened there, not in a browser: {workspace}
+	Passkeys  []string // the names of those that it is about: {passkey} and, after that was renamed, {renamed}
 }
 
 // NotMe is where "This wasn’t me" leads. It posts to /preferences/not-me, which

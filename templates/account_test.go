@@ -117,6 +117,29 @@ func accountPages() map[string]Page {
 		p.Codes = &Codes{Codes: someCodes, UseAt: "8://9", CancelURL: "/6#7", Error: NotSaved}
 	})
 
+	keys := on
+	keys.Passkeys = &PasskeyList{Signal: "{}", Keys: []PasskeyRow{
+		{ID: "1", Name: "2", Verifies: true, Synced: true, BackedUp: true, Made: now, Used: now.Add(-time.Hour)}, {ID: "3", Name: "4", Synced: true, Made: now}, {ID: "5", Name: "6", Made: now},
+	}}
+	pages["security, passkeys"] = keys
+	with("security, no passkeys", google, func(p *Security) { p.Passkeys = &PasskeyList{} })
+	for _, e := range []string{"", WrongPasskey, PasskeyOver, PasskeyTaken, TooManyPasskeys, BadName} {
+		with("add a passkey "+e, keys, func(p *Security) { p.AddPasskey = &AddPasskey{Name: "1", Error: e, CancelURL: "/6#7"} })
+	}
+	with("add a passkey, with a proposal", keys, func(p *Security) { p.AddPasskey = &AddPasskey{Device: &someDevice, CancelURL: "/6#7"} })
+	for _, e := range []string{"", BadName} {
+		with("rename a passkey "+e, keys, func(p *Security) { p.RenamePasskey = &RenamePasskey{ID: "1", Name: "2", Error: e, CancelURL: "/6#7"} })
+	}
+	for _, e := range []string{"", LastWay} {
+		with("remove a passkey "+e, keys, func(p *Security) { p.RemovePasskey = &RemovePasskey{ID: "1", Name: "2", Error: e, CancelURL: "/6#7"} })
+	}
+	for _, e := range []string{"", WrongPasskey, UnknownPasskey, Cloned, PasskeyOver} {
+		pages["verify, or with a passkey "+e] = Verify{Email: "3@4.5", To: "/6", Passkeys: true, Error: e}
+		pages["verify with a passkey "+e] = Verify{Email: "3@4.5", To: "/6", Google: true, NoApp: true, Passkeys: true, Error: e}
+		pages["confirm with a passkey "+e] = Confirm{Name: "1 2", Email: "3@4.5", For: "passkey_add", With: "passkey", Others: []string{"code", "google"}, To: "/6", CancelURL: "/7", OtherURL: "/8", Error: e}
+	}
+	pages["verify, after a key"] = Verify{Email: "3@4.5", To: "/6", KeyFirst: true}
+	pages["verify, paused, with a passkey"] = Verify{Email: "3@4.5", To: "/6", Passkeys: true, Error: Paused}
 	for _, e := range []string{Wrong, Used, Throttled, Paused, Busy} {
 		pages["verify, "+e] = Verify{Email: "3@4.5", To: "/6", Error: e, Wait: 42}
 	}
@@ -126,7 +149,7 @@ func accountPages() map[string]Page {
 	for _, e := range []string{Wrong, Throttled, Busy} {
 		pages["forgot, "+e] = Forgot{Email: "3@4.5", Error: e, Wait: 42}
 	}
-	proofs := []string{"password", "code", "backup_code"}
+	proofs := []string{"password", "code", "backup_code"} // a passkey's page is above
 	for _, with := range proofs {
 		others := slices.DeleteFunc(slices.Clone(proofs), func(s string) bool { return s == with })
 		errors := []string{"", Wrong, Throttled, Busy, TooLong}
@@ -138,7 +161,7 @@ func accountPages() map[string]Page {
 		}
 	}
 	pages["confirm with Google"] = Confirm{Name: "1 2", Email: "3@4.5", For: "enable", With: "google", To: "/6", CancelURL: "/7", OtherURL: "/8"}
-	for _, what := range []string{"enable", "disable", "codes", "end_session", "end_others", "workspace", "not_me", "", "unheard-of"} {
+	for _, what := range []string{"enable", "disable", "codes", "end_session", "end_others", "workspace", "not_me", "passkey_add", "passkey_remove", "", "unheard-of"} {
 		pages["confirm for "+what] = Confirm{Email: "3@4.5", For: what, Workspace: "9", With: "code", To: "/6"}
 	}
 
@@ -160,7 +183,7 @@ func accountPages() map[string]Page {
 	for i, kind := range append(eventKinds(), "unheard-of") {
 		at := now.Add(-time.Duration(i) * 9 * time.Hour)
 		activity.Events = append(activity.Events,
-			ActivityEvent{Kind: kind, At: at, Device: someDevice, How: "password_code", Count: 8, Other: &someDevice},
+			ActivityEvent{Kind: kind, At: at, Device: someDevice, How: "password_code", Count: 8, Other: &someDevice, Passkeys: []string{"1", "2"}},
 			ActivityEvent{Kind: kind, At: at, How: "google_code", New: true, Count: 1, Support: true, Case: "9"},
 			ActivityEvent{Kind: kind, At: at, New: true, Support: true, Other: &someDevice},
 			ActivityEvent{Kind: kind, At: at, Device: Device{Browser: "1"}, New: true})
@@ -186,6 +209,7 @@ func eventKinds() []string {
 		"signed_in", "signed_in_again", "signed_out", "code_failed", "codes_paused", "password_changed", "password_reset", "password_reset_requested",
 		"reset_link_made", "two_factor_enabled", "two_factor_disabled", "two_factor_reset", "backup_codes_made", "backup_code_used", "session_ended",
 		"sessions_ended", "user_created", "user_disabled", "user_enabled", "invited", "unthrottled", "email_changed", "method_google", "method_password", "refresh_token_reused",
+		"passkey_added", "passkey_renamed", "passkey_removed", "passkey_refused",
 	}
 }
 
@@ -305,7 +329,7 @@ func TestOneFieldSixBoxes(t *testing.T) {
 func TestCodeIsSentOnlyWhenSigningIn(t *testing.T) {
 	for name, p := range accountPages() {
 		v, ok := p.(Verify)
-		want := ok && v.Error == ""
+		want := ok && v.Error == "" && !v.NoApp
 		page := render(t, Renderer{}, p)
 		if strings.Contains(page, "data-sends") != want || strings.Contains(page, "as soon as you enter the sixth digit") != want {
 			t.Errorf("%s: sent at once: want %v", name, want)
@@ -527,6 +551,12 @@ func TestEvents(t *testing.T) {
 		{ActivityEvent{Kind: "signed_out", Device: Device{Address: "203.0.113.7"}}, "Unknown browser · 203.0.113.7 · 13:41 UTC"},
 		{ActivityEvent{Kind: "signed_out", Device: Device{OS: "Windows"}}, "Unknown browser on Windows · 13:41 UTC"},
 		{ActivityEvent{Kind: "refresh_token_reused", Workspace: "Acme"}, "Acme was disconnected: a key that it had replaced was used again At Acme · 13:41 UTC"},
+		{ActivityEvent{Kind: "signed_in", How: "passkey", New: true}, "Signed in on a new browser with passkey"},
+		{ActivityEvent{Kind: "signed_in", How: "google_passkey"}, "Signed in with Google and passkey"},
+		{ActivityEvent{Kind: "passkey_added", Passkeys: []string{"Work"}}, "Passkey “Work” added"},
+		{ActivityEvent{Kind: "passkey_renamed", Passkeys: []string{"Work", "Home"}}, "Passkey “Work” renamed “Home”"},
+		{ActivityEvent{Kind: "passkey_removed", Passkeys: []string{"Work"}}, "Passkey “Work” removed"},
+		{ActivityEvent{Kind: "passkey_refused", Passkeys: []string{"Work"}}, "Passkey “Work” refused: there may be a copy of it"},
 		{ActivityEvent{Kind: "unheard-of"}, "A change to your account’s security"},
 	} {
 		c.event.At = time.Date(2026, 9, 24, 13, 41, 0, 0, time.UTC)
@@ -597,19 +627,22 @@ func TestTabs(t *testing.T) {
 func TestTitles(t *testing.T) {
 	pages := accountPages()
 	for name, want := range map[string]string{
-		"security":              "Account security – Harmony",
-		"security, mismatch":    "Error: Account security – Harmony",
-		"enable":                "Enable two-factor authentication? – Harmony",
-		"set up":                "Set Up Two-Factor Authentication – Harmony",
-		"set up, wrong":         "Error: Set Up Two-Factor Authentication – Harmony",
-		"disable":               "Disable two-factor authentication? – Harmony",
-		"codes, left 1":         "Make new backup codes? – Harmony",
-		"codes, to save":        "Save your new backup codes – Harmony",
-		"sessions":              "Active sessions – Harmony",
-		"sessions, ask":         "Sign out another session? – Harmony",
-		"sessions, ask for all": "Sign out all other sessions? – Harmony",
-		"reset, invited":        "Choose a password – Harmony",
-		"verify":                "Enter verification code – Harmony",
+		"security":                  "Account security – Harmony",
+		"security, mismatch":        "Error: Account security – Harmony",
+		"enable":                    "Enable two-factor authentication? – Harmony",
+		"set up":                    "Set Up Two-Factor Authentication – Harmony",
+		"set up, wrong":             "Error: Set Up Two-Factor Authentication – Harmony",
+		"disable":                   "Disable two-factor authentication? – Harmony",
+		"codes, left 1":             "Make new backup codes? – Harmony",
+		"codes, to save":            "Save your new backup codes – Harmony",
+		"sessions":                  "Active sessions – Harmony",
+		"sessions, ask":             "Sign out another session? – Harmony",
+		"sessions, ask for all":     "Sign out all other sessions? – Harmony",
+		"reset, invited":            "Choose a password – Harmony",
+		"add a passkey ":            "Add a passkey or security key – Harmony",
+		"rename a passkey bad_name": "Error: Rename your passkey – Harmony",
+		"remove a passkey ":         "Remove this passkey? – Harmony",
+		"verify":                    "Enter verification code – Harmony",
 	} {
 		if page := render(t, Renderer{}, pages[name]); !strings.Contains(page, "<title>"+want+"</title>") {
 			t.Errorf("%s: no title %q", name, want)

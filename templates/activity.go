@@ -99,7 +99,8 @@ func (v *view) Days() ([]activityDay, error) {
 // ("event.session_ended_support"), and a kind that has no words yet is told
 // without them: it is still the person's to see.
 func (v *view) Event(e ActivityEvent) (string, error) {
-	values := []any{"n", e.Count, "how", v.Text["with."+e.How], "workspace", e.Workspace, "device", ""}
+	passkeys := append(slices.Clone(e.Passkeys), "", "")
+	values := []any{"n", e.Count, "how", v.Text["with."+e.How], "workspace", e.Workspace, "passkey", passkeys[0], "renamed", passkeys[1], "device", ""}
 	if e.Other != nil {
 		device, err := v.DeviceName(*e.Other)
 		if err != nil {
@@ -139,13 +140,14 @@ var eventIcons = []struct {
 	kinds []string
 }{
 	{"check", []string{"signed_in", "signed_in_again"}},
-	{"alert", []string{"code_failed", "codes_paused", "refresh_token_reused"}},
+	{"alert", []string{"code_failed", "codes_paused", "refresh_token_reused", "passkey_refused"}},
 	{"leave", []string{"signed_out", "session_ended", "sessions_ended"}},
 	{"mail", []string{"password_reset_requested", "reset_link_made", "invited", "email_changed"}},
 	{"lock", []string{"password_changed", "password_reset", "password_set", "method_google", "method_password"}},
 	{"shield-on", []string{"two_factor_enabled"}},
 	{"shield", []string{"two_factor_disabled", "two_factor_reset"}},
 	{"key", []string{"backup_codes_made", "backup_code_used"}},
+	{"passkey", []string{"passkey_added", "passkey_renamed", "passkey_removed"}},
 }
 
 // EventIcon names the icon of an event.
@@ -165,15 +167,21 @@ func (v *view) EventIcon(e ActivityEvent) string {
 // given the authentication method references (RFC 8176): "password_code".
 func How(amr []string) string {
 	first, second := "", ""
+	key := slices.Contains(amr, "hwk") || slices.Contains(amr, "swk")
 	switch {
 	case slices.Contains(amr, "fed"):
 		first = "google"
 	case slices.Contains(amr, "pwd"):
 		first = "password"
+	case key:
+		first, key = "passkey", false
 	}
 	switch {
 	case slices.Contains(amr, "otp"):
 		second = "code"
+	case key:
+		second = "passkey"
+	case first == "passkey": // both factors, or one that was only touched
 	case slices.Contains(amr, "mfa"):
 		second = "backup_code"
 	}

@@ -15,22 +15,23 @@ import (
 // to say, more, button, note and end. With _google behind it, a text is the one for
 // people who sign in with Google.
 type Mail struct {
-	Kind    string
-	Name    string         // the person's, or "" for a greeting without
-	Email   string         // where it goes
-	Google  bool           // the person signs in with Google
-	At      time.Time      // when it happened; zero leaves it out
-	Zone    *time.Location // the person's time zone, nil for UTC alone
-	Device  *Device        // where it came from, nil leaves it out
-	How     string         // how it was proved, a key below "mail.how.": "password"; "" leaves it out
-	Ended   *int           // sessions that ended with it, nil leaves them out
-	Left    *int           // backup codes that are left, nil leaves them out
-	Case    string         // support's case number, or ""
-	Client  string         // the name of the workspace that it is about, or ""
-	Life    time.Duration  // how long the link works
-	URL     string         // where the button leads, the one link; "" leaves it out
-	Spelled bool           // the URL is written out too, for people who trust no button
-	Support string         // where people get help, named at the end; "" leaves it out
+	Kind     string
+	Name     string         // the person's, or "" for a greeting without
+	Email    string         // where it goes
+	Google   bool           // the person signs in with Google
+	At       time.Time      // when it happened; zero leaves it out
+	Zone     *time.Location // the person's time zone, nil for UTC alone
+	Device   *Device        // where it came from, nil leaves it out
+	How      string         // how it was proved, a key below "mail.how.": "password"; "" leaves it out
+	Ended    *int           // sessions that ended with it, nil leaves them out
+	Left     *int           // backup codes that are left, nil leaves them out
+	Case     string         // support's case number, or ""
+	Client   string         // the name of the workspace that it is about, or ""
+	Passkeys []string       // the names of the passkeys that it is about, "" for one that is not to be repeated
+	Life     time.Duration  // how long the link works
+	URL      string         // where the button leads, the one link; "" leaves it out
+	Spelled  bool           // the URL is written out too, for people who trust no button
+	Support  string         // where people get help, named at the end; "" leaves it out
 }
 
 // Parts are a rendered mail. Text and HTML say the same.
@@ -149,8 +150,33 @@ func (m Mail) facts(s *speaker) []fact {
 	if m.Left != nil {
 		out = append(out, fact{Name: s.say("mail.codes"), Value: s.number(*m.Left, "mail.left", "mail.left_none")})
 	}
+	out = append(out, m.passkeys(s)...)
 	if m.Case != "" {
 		out = append(out, fact{Name: s.say("mail.case"), Value: m.Case})
+	}
+	return out
+}
+
+// passkeys names the passkeys that it is about: one, and its new name where it has one,
+// or those that a reset removed or left.
+func (m Mail) passkeys(s *speaker) (out []fact) {
+	names := make([]string, len(m.Passkeys))
+	for i, name := range m.Passkeys {
+		if names[i] = name; name == "" {
+			names[i] = s.say("mail.unnamed")
+		}
+	}
+	switch {
+	case len(names) == 0:
+	case m.Kind == "two_factor_reset":
+		out = append(out, fact{Name: s.say("mail.passkeys_removed"), Value: strings.Join(names, ", ")})
+	case m.Kind == "password_reset", m.Kind == "password_set":
+		out = append(out, fact{Name: s.say("mail.passkeys_left"), Value: strings.Join(names, ", ")})
+	default:
+		out = append(out, fact{Name: s.say("mail.passkey"), Value: names[0]})
+		if len(names) > 1 {
+			out = append(out, fact{Name: s.say("mail.renamed"), Value: names[1]})
+		}
 	}
 	return out
 }

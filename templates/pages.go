@@ -20,6 +20,8 @@ type SignIn struct {
 	Wait      int    // seconds, with Throttled and Busy
 	GoogleURL string // where "Continue with Google" leads; "" where nobody signs in that way
 	Google    bool   // with Fixed: whose account it is signs in with Google
+	Passkeys  bool   // people can sign in with a passkey
+	Signal    string // what the script tells the browser of a passkey, as JSON; "" for nothing
 	Notice    string // what was just done, a key below "notice." in the catalogue; "" for nothing
 	AnyOrigin bool   // the form may end at a workspace (see FormsLeave)
 }
@@ -31,6 +33,19 @@ const (
 	Throttled = "throttled"
 	TooLong   = "too_long"
 	Busy      = "busy"
+)
+
+// Why a passkey did not work.
+const (
+	WrongPasskey    = "wrong_passkey"
+	UnknownPasskey  = "unknown_passkey" // nobody has it, or not any more
+	NotVerified     = "not_verified"    // it did not check who holds it
+	Cloned          = "cloned"          // there may be a copy of it
+	PasskeyOver     = "passkey_over"    // too late, or twice, or not asked for here
+	PasskeyTaken    = "passkey_taken"   // it is somebody's already
+	TooManyPasskeys = "too_many_passkeys"
+	BadName         = "bad_name" // the name that it was to have
+	LastWay         = "last_way" // it is the last one that the person has to have
 )
 
 func (p SignIn) name() string { return "sign-in" }

@@ -146,3 +146,57 @@ func (v *view) From(e ActivityEvent) (template.HTML, error) {
 	}
 	return v.M("activity.from", "device", device, "place", place, "time", clock)
 }
+
+// A passkeyForm has its script ask the browser for a passkey, and sends the answer.
+type passkeyForm struct {
+	*view
+	Action string // where the answer goes
+	Label  string // of the button
+	Fields []Field
+	Auto   bool   // the field of the page's first form offers passkeys, too
+	First  bool   // it is the first thing to do on the page
+	Signal string // what the script tells the browser of passkeys, or ""
+}
+
+// SignInByPasskey is the form of the sign-in page.
+func (v *view) SignInByPasskey() passkeyForm {
+	p := v.Page.(SignIn)
+	return passkeyForm{view: v, Action: "/login/passkey", Label: v.Text["passkey.sign_in"], Fields: []Field{{"use", "sign_in"}, {"to", p.To}}, Auto: !p.Fixed, Signal: p.Signal}
+}
+
+// VerifyByPasskey is the form of the page that asks for a second factor.
+func (v *view) VerifyByPasskey() passkeyForm {
+	p := v.Page.(Verify)
+	return passkeyForm{view: v, Action: "/login/verify", Label: v.Text["passkey.use"], Fields: []Field{{"use", "second"}, {"to", p.To}}, First: p.NoApp || p.Error == Paused}
+}
+
+// ConfirmByPasskey is the form of the page that asks for a fresh proof.
+func (v *view) ConfirmByPasskey() passkeyForm {
+	p := v.Page.(Confirm)
+	return passkeyForm{view: v, Action: "/login/confirm", Label: v.Text["passkey.use"], Fields: []Field{{"use", "confirm"}, {"with", p.With}, {"for", p.For}, {"to", p.To}}, First: true}
+}
+
+// A nameField is the field for the name of a passkey.
+type nameField struct {
+	*view
+	Value string
+}
+
+// NameField is the field for the name of a passkey, which stands in it.
+func (v *view) NameField(value string) nameField { return nameField{v, value} }
+
+// PasskeyTimes says when a passkey was made and last used.
+func (v *view) PasskeyTimes(p PasskeyRow) (template.HTML, error) {
+	made, err := v.ShortDate(p.Made)
+	if err != nil {
+		return "", err
+	}
+	if p.Used.IsZero() {
+		return v.M("passkey.made", "date", made)
+	}
+	ago, err := v.Ago(p.Used)
+	if err != nil {
+		return "", err
+	}
+	return v.M("passkey.made_used", "date", made, "ago", ago)
+}

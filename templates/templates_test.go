@@ -57,6 +57,11 @@ func everyPage() map[string]Page {
 		"demo error":             DemoError{Workspace: "1", Code: "2", Description: "3", SignInURL: "/4", HomeURL: "/5"},
 	}
 	maps.Copy(pages, accountPages())
+	for _, e := range []string{"", Wrong, WrongPasskey, UnknownPasskey, NotVerified, Cloned, PasskeyOver} {
+		pages["sign in, with passkeys "+e] = SignIn{Workspace: "1", To: "/2", GoogleURL: "/9", Passkeys: true, Signal: "{}", Error: e}
+		pages["confirm, with passkeys "+e] = SignIn{Fixed: true, Email: "3@4.5", OtherURL: "/8", Passkeys: true, Error: e}
+	}
+	pages["confirm, only Google, with passkeys"] = SignIn{Fixed: true, Google: true, Email: "3@4.5", OtherURL: "/8", GoogleURL: "/9", Passkeys: true}
 	for _, e := range []string{Wrong, Throttled, TooLong, Busy} {
 		pages["sign in, "+e] = SignIn{Workspace: "1", Email: "3@4.5", Error: e, Wait: 42}
 		pages["confirm, "+e] = SignIn{Fixed: true, Email: "3@4.5", OtherURL: "/8", Error: e, Wait: 1}
@@ -248,7 +253,7 @@ func checkPage(t *testing.T, p Page, page string) {
 			if !hidden && !labels[n.attrs["id"]] {
 				t.Errorf("input %q has no label", n.attrs["name"])
 			}
-			if n.attrs["autocomplete"] == "off" && n.attrs["name"] != "backup_code" || n.attrs["placeholder"] != "" {
+			if n.attrs["autocomplete"] == "off" && n.attrs["name"] != "backup_code" && n.attrs["name"] != "name" || n.attrs["placeholder"] != "" {
 				t.Errorf("input has %v", n.attrs)
 			}
 		case "svg":
@@ -436,7 +441,7 @@ func TestNoHardCodedText(t *testing.T) {
 				texts = nil // names of the protocol
 			}
 			for attr, value := range n.attrs {
-				if slices.Contains([]string{"data-local", "data-copy", "data-match", "data-sends"}, attr) {
+				if slices.Contains([]string{"data-local", "data-copy", "data-match", "data-sends", "data-passkey", "data-signal"}, attr) {
 					continue // for the script
 				}
 				if attr == "alt" || attr == "title" || attr == "aria-label" || attr == "placeholder" || strings.HasPrefix(attr, "data-") {
@@ -473,8 +478,8 @@ func TestCatalogue(t *testing.T) {
 	}
 	// Named in part by the code, or by handlers for a Message.
 	computed := regexp.MustCompile(`^(claim|error|method|event|how|with|weak|notice|month|month_short|weekday)\.|^field\.((show|hide)\.)?\w*(password|code)$` +
-		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong)$` +
-		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|google_failed|google_expired|google_wrong|prove_none|codes_gone|session_gone)\.|^codes_file\.|^consent\.scope\.|^mail\.\w+\.\w+$`)
+		`|^confirm\.(for|with|use)\.|^problem\.|^(code|backup_code)\.(wrong|used)(_field)?$|^(set_up|codes)\.unfinished_text$|^sign_in\.(throttled|too_long|busy|wrong|wrong_passkey|unknown_passkey|not_verified|cloned|passkey_over)$` +
+		`|^(link_broken|sign_in_expired|cookies_blocked|link_expired|google_account|google_failed|google_expired|google_wrong|prove_none|codes_gone|session_gone|passkey_gone)\.|^codes_file\.|^consent\.scope\.|^mail\.\w+\.\w+$`)
 	for key, text := range english().Text {
 		one, plural := strings.CutSuffix(key, "s")
 		counted := plural && english().Text[one] != "" // see (*catalogue).count
@@ -581,7 +586,7 @@ func TestSizes(t *testing.T) {
 		}
 		return sum
 	}
-	if n := sum(SignIn{Workspace: "Acme", Email: "ada@example.com", Error: Wrong, To: "/authorize/resume?id=01234567890123456789012345"}); n >= 30_000 {
+	if n := sum(SignIn{Workspace: "Acme", Email: "ada@example.com", Error: Wrong, Passkeys: true, GoogleURL: "/login/google", To: "/authorize/resume?id=01234567890123456789012345"}); n >= 30_000 {
 		t.Errorf("the sign-in page has %d bytes in all", n)
 	}
 	setUp := accountPages()["set up, wrong"].(Security)

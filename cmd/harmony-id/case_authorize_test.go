@@ -79,7 +79,7 @@ func release(fn func(i int)) {
 	done.Wait()
 }
 
-var tokenRE = regexp.MustCompile(`\bh(ac|at|dt|pr|rt|se|br|cs|lo|rp|gs|gb)_[A-Za-z0-9_-]{40}`)
+var tokenRE = regexp.MustCompile(`\bh(ac|at|dt|pr|rt|se|br|cs|lo|rp|gs|gb|pk)_[A-Za-z0-9_-]{40}`)
 
 // wellBehaved is a world whose provider, whatever it is sent, does not panic,
 // does not answer 500, says in its log why it refused, and does not log a token.

@@ -38,7 +38,7 @@ var rooms = map[string]room{
 	"web":        {ours: []string{"templates"}, std: []string{"net/http"}},
 	"account": {
 		ours:    []string{"secret", "db"},
-		outside: []string{"golang.org/x/crypto/argon2", "golang.org/x/crypto/bcrypt", "golang.org/x/text/unicode/norm", "github.com/pquerna/otp"},
+		outside: []string{"golang.org/x/crypto/argon2", "golang.org/x/crypto/bcrypt", "golang.org/x/text/unicode/norm", "github.com/pquerna/otp", "github.com/go-webauthn/webauthn"},
 	},
 	"device":  {outside: []string{"github.com/mileusna/useragent", "github.com/oschwald/maxminddb-golang/v2", "golang.org/x/text/language"}},
 	"mail":    {ours: []string{"account", "device", "templates"}, outside: []string{"github.com/wneessen/go-mail"}},

@@ -58,6 +58,9 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	if err := idp.EnsureKeys(ctx, d, ring); err != nil {
 		return nil, err
 	}
+	if !cfg.standIn { // a host has one relying party, whatever the port
+		cfg.account.Issuer = cfg.issuer
+	}
 	accounts := account.New(d, ring, cfg.account)
 	cookies := ""
 	if cfg.standIn { // another port of the same host shares its cookies

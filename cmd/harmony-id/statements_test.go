@@ -116,7 +116,7 @@ func TestStatements(t *testing.T) {
 			quiet := w.acme.begin("prompt", "none")
 			costs("prompt=none", func() { quiet.code(b.get(quiet.url())) }, "SELECT sessions", "INSERT grants")
 			costs("prompt=none without a session", func() { w.newBrowser().get(quiet.url()) })
-			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions") // and how many others there are
+			costs("a page", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT users") // and how many others there are, and which passkeys
 
 			// A client as itself.
 			one, other := w.add(machine("opaque")), w.add(machine("jwt"))
@@ -160,8 +160,8 @@ func TestStatements(t *testing.T) {
 
 			// A minute later the session's last use is written down, once.
 			time.Sleep(time.Minute)
-			costs("a page, a minute later", func() { b.get("/preferences/security") }, "SELECT sessions", "UPDATE sessions", "SELECT sessions")
-			costs("and again", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions")
+			costs("a page, a minute later", func() { b.get("/preferences/security") }, "SELECT sessions", "UPDATE sessions", "SELECT sessions", "SELECT users")
+			costs("and again", func() { b.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT users")
 			// And a second after the last look somebody looks whether clients or keys changed.
 			b.get("/jwks")
 			mu.Lock()
@@ -173,6 +173,20 @@ func TestStatements(t *testing.T) {
 			if want := []string{"SELECT settings"}; !slices.Equal(seen, want) {
 				t.Errorf("a second later: %q, want %q", seen, want)
 			}
+
+			// With a passkey: all of it costs less than one password's hash.
+			held, key := w.newBrowser(), newSoftKey()
+			held.signIn(bobEmail, bobPassword)
+			var q askedKey
+			costs("asking for a new passkey", func() { q = held.askKey(pathAskNewKey, "") },
+				"SELECT sessions", "SELECT users", "UPDATE users", "INSERT throttles", "DELETE ceremonies", "INSERT ceremonies") // a user handle, once
+			costs("adding it", func() {
+				held.once(http.MethodPost, pathAddKey, url.Values{"name": {"1"}, "credential": {key.register(q)}}, nil)
+			}, "SELECT sessions", "DELETE ceremonies", "LOCK users", "SELECT sessions", "SELECT passkeys", "INSERT passkeys", "INSERT events")
+			held = w.newBrowser()
+			costs("asking anybody for a passkey", func() { q = held.askKey(pathAskKey, "sign_in") }, "INSERT throttles", "INSERT ceremonies")
+			costs("the right passkey", func() { held.once(http.MethodPost, pathPasskey, url.Values{"credential": {key.sign(q)}}, nil) },
+				"DELETE ceremonies", "SELECT passkeys", "SELECT users", "SELECT users", "LOCK users", "UPDATE passkeys", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events")
 
 			// With two-factor authentication.
 			two := w.newBrowser()
@@ -193,7 +207,7 @@ func TestStatements(t *testing.T) {
 			form.Set("code", a.code())
 			costs("the right code", func() { two.once(http.MethodPost, "/login/verify", form, nil) },
 				"SELECT logins", "INSERT throttles", "UPDATE totp", "UPDATE throttles", "LOCK users", "UPDATE totp", "DELETE logins", "INSERT sessions", "SELECT sessions", "INSERT throttles", "INSERT events")
-			costs("the tab of somebody with 2FA", func() { two.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT backup_codes")
+			costs("the tab of somebody with 2FA", func() { two.get("/preferences/security") }, "SELECT sessions", "SELECT sessions", "SELECT users", "SELECT backup_codes")
 			costs("the Sessions tab", func() { two.get("/preferences/sessions") }, "SELECT sessions", "SELECT sessions", "SELECT grants", "SELECT consents")
 			costs("the Activity tab", func() { two.get("/preferences/activity") }, "SELECT sessions", "SELECT events")
 			costs("a forgotten password", func() { two.once(http.MethodPost, "/login/forgot", url.Values{"email": {bobEmail}}, nil) }, "INSERT throttles", "INSERT throttles", "INSERT events")

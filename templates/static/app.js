@@ -157,6 +157,56 @@
   });
   addEventListener("pageshow", () => all("form[data-sent]").forEach(release));
 
+  // Passkeys. Such a form asks what to ask the browser for, and sends its answer. One
+  // that says so lets the address field offer passkeys until a button is pressed, and
+  // asks anew before that is too old or after another tab may have asked.
+  const keys = window.PublicKeyCredential;
+  const able = keys && keys.parseRequestOptionsFromJSON && keys.parseCreationOptionsFromJSON;
+  let asking = {};
+  const ask = async (form, quiet) => {
+    const says = form.querySelector("[data-failed]");
+    const mine = (asking.by?.abort(), (asking = { quiet, by: new AbortController() }));
+    const { signal } = mine.by;
+    says.hidden = true;
+    form.elements.credential.value = "";
+    try {
+      const answer = await fetch(form.dataset.passkey, { method: "POST", body: new URLSearchParams(new FormData(form)), signal });
+      if (answer.status === 403) return location.reload(); // the last proof is too old by now
+      if (!answer.ok) throw { name: answer.status };
+      const { publicKey } = await answer.json();
+      const credential = await (form.dataset.create === undefined
+        ? navigator.credentials.get({ publicKey: keys.parseRequestOptionsFromJSON(publicKey), mediation: quiet ? "conditional" : "optional", signal })
+        : navigator.credentials.create({ publicKey: keys.parseCreationOptionsFromJSON(publicKey), signal }));
+      form.elements.credential.value = JSON.stringify(credential);
+      form.submit();
+    } catch (e) {
+      if (quiet || mine !== asking) return;
+      says.setAttribute("role", "alert");
+      says.textContent = says.dataset[{ NotAllowedError: "cancelled", InvalidStateError: "known", 429: "busy" }[e.name] || "failed"];
+      says.hidden = false;
+      release(form);
+      offer();
+    }
+  };
+  const offer = async () => {
+    const form = document.querySelector("[data-auto]");
+    if (form && able && keys.isConditionalMediationAvailable && (await keys.isConditionalMediationAvailable())) ask(form, true);
+  };
+  for (const form of all("[data-passkey]")) {
+    form.querySelector("[type=submit]").hidden = !able;
+    if (form.dataset.auto === undefined) form.querySelector("[data-cannot]").hidden = able;
+    form.addEventListener("submit", (e) => {
+      e.preventDefault();
+      if (!form.dataset.sent) ask(form);
+    });
+  }
+  offer();
+  setInterval(() => asking.quiet && offer(), 240000);
+  addEventListener("visibilitychange", () => document.hidden || (asking.quiet && offer()));
+  for (const { dataset } of keys ? all("[data-signal]") : []) {
+    for (const [name, what] of Object.entries(JSON.parse(dataset.signal))) if (keys[name]) keys[name](what).catch(() => 0);
+  }
+
   // What goes on to a workspace goes on by itself.
   if (one("go-on")) one("go-on").requestSubmit();
 
