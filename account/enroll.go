@@ -20,6 +20,7 @@ type Purpose string
 const (
 	PurposeTOTP  Purpose = "totp"  // an authenticator app, with backup codes
 	PurposeCodes Purpose = "codes" // new backup codes
+	PurposeKeys  Purpose = "keys"  // backup codes of who has passkeys, and no app
 )
 
 // enrollmentLife is how long what was shown can still be confirmed.
@@ -48,7 +49,8 @@ type enrollmentPlain struct {
 // Enroll begins to set up what purpose says, for one session. While that is not
 // over, beginning again changes nothing, so that a reload or a second tab shows
 // the same; anew throws it away. Another session's set-up ends. Its errors are
-// ErrProofNeeded, ErrOn, ErrOff, ErrBusy and *ThrottledError.
+// ErrProofNeeded, ErrOn, ErrOff, ErrNotFound (without a passkey), ErrBusy and
+// *ThrottledError.
 func (s *Store) Enroll(ctx context.Context, in *Session, purpose Purpose, anew bool) error {
 	if err := in.may(purpose); err != nil {
 		return err
@@ -94,9 +96,11 @@ func (s *Store) Enroll(ctx context.Context, in *Session, purpose Purpose, anew b
 // may says what keeps a session from what purpose says.
 func (in *Session) may(purpose Purpose) error {
 	switch {
-	case purpose == PurposeTOTP && in.TwoFactor:
+	case purpose == PurposeTOTP && in.App, purpose == PurposeKeys && in.TwoFactor:
 		return ErrOn
-	case purpose == PurposeTOTP && !in.Fresh():
+	case purpose == PurposeKeys && !in.Passkeys:
+		return ErrNotFound
+	case purpose != PurposeCodes && !in.FreshBest():
 		return ErrProofNeeded
 	case purpose == PurposeCodes && !in.TwoFactor:
 		return ErrOff
@@ -184,7 +188,10 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 		}
 		n, err := tx.Exec(ctx, `
 			INSERT INTO totp (user_id, secret_sealed, last_step, failures, backup_failures, enabled_at, codes_salt, codes_total, codes_made_at)
-			VALUES ($1, $2, $3, 0, 0, $4, $5, $6, $4) ON CONFLICT DO NOTHING`,
+			VALUES ($1, $2, $3, 0, 0, $4, $5, $6, $4)
+			ON CONFLICT (user_id) DO UPDATE SET secret_sealed = excluded.secret_sealed, last_step = excluded.last_step,
+				codes_salt = excluded.codes_salt, codes_total = excluded.codes_total, codes_made_at = excluded.codes_made_at
+			WHERE length(totp.secret_sealed) = 0`, // an app beside passkeys
 			in.UserID, s.totp.Seal(e.plain.Secret, "totp/"+in.UserID), step, db.Micros(now), e.plain.Salt, len(e.plain.Codes))
 		if err != nil {
 			return err
@@ -207,6 +214,43 @@ func (s *Store) EnableTwoFactor(ctx context.Context, in *Session, code string, e
 		return Record(ctx, tx, ev)
 	})
 	return token, s.told("enabling two-factor authentication", err)
+}
+
+// EnableByPasskeys confirms the backup codes of a person who wants their passkeys asked
+// for: from then on every sign-in needs one, or a backup code; no app is asked for. The
+// session goes on as it is; with endOthers the person's other sessions end. Its errors
+// are ErrNoEnrollment, ErrProofNeeded, ErrOn, and ErrNotFound for who has no passkey.
+func (s *Store) EnableByPasskeys(ctx context.Context, in *Session, endOthers bool, d Device) error {
+	e, err := s.Enrollment(ctx, in, PurposeKeys)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return s.told("enabling two-factor authentication", s.inTurn(ctx, in.UserID, func(tx *db.Tx) error {
+		if err := e.taken(ctx, tx, in, PurposeKeys); err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `
+			INSERT INTO totp (user_id, secret_sealed, last_step, failures, backup_failures, enabled_at, codes_salt, codes_total, codes_made_at)
+			SELECT $1, $2, 0, 0, 0, $3, $4, $5, $3 FROM users u WHERE u.id = $1 AND EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)
+			ON CONFLICT DO NOTHING`, in.UserID, []byte{}, db.Micros(now), e.plain.Salt, len(e.plain.Codes))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrNotFound
+		}
+		if err := insertBackupCodes(ctx, tx, in.UserID, e.plain.Hashes); err != nil {
+			return err
+		}
+		ev := Event{Kind: EventTwoFactorEnabled, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Total: len(e.plain.Codes)}}
+		if endOthers {
+			if ev.Detail.Ended, err = endSessions(ctx, tx, in.UserID, in.ID, person, now); err != nil {
+				return err
+			}
+		}
+		return Record(ctx, tx, ev)
+	}))
 }
 
 // MakeCodes confirms new backup codes, which take the place of all others. Its

@@ -160,9 +160,9 @@ const (
 // factor of who has one: a thief with a session and a password must not get past
 // the code (ASVS 7.5.1).
 var purposes = map[string]purpose{
-	"enable": {cancel: home + "#enable-2fa"}, "end_session": {cancel: "/preferences/sessions"}, "end_others": {cancel: "/preferences/sessions"}, "not_me": {cancel: "/preferences/activity"},
+	"enable": {second: true, cancel: home + "#enable-2fa"}, "end_session": {cancel: "/preferences/sessions"}, "end_others": {cancel: "/preferences/sessions"}, "not_me": {cancel: "/preferences/activity"},
 	"disable": {second: true, only: true, cancel: home + "#disable-2fa"}, "codes": {second: true, only: true, cancel: home + "#new-codes"}, "workspace": {second: true, only: true, cancel: home},
-	"passkey_add": {second: true, cancel: home + "#add-passkey"}, "passkey_remove": {second: true, cancel: home + "#passkeys"}, "passkeys_on": {cancel: home + "#passkeys"},
+	"passkey_add": {second: true, cancel: home + "#add-passkey"}, "passkey_remove": {second: true, cancel: home + "#passkeys"},
 }
 
 type purpose struct {

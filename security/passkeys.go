@@ -18,6 +18,7 @@ import (
 const (
 	cancelAddPasskey = pathSecurity + "#add-passkey"
 	cancelPasskeys   = pathSecurity + "#passkeys"
+	cancelPasskeysOn = pathSecurity + "#passkeys-on"
 )
 
 // passkeyList is the section of the tab, nil where nobody can have passkeys.
@@ -32,7 +33,7 @@ func (h *Handler) passkeyList(r *http.Request, in *account.Session) (*templates.
 	list := &templates.PasskeyList{}
 	for _, k := range all.Keys {
 		list.Keys = append(list.Keys, templates.PasskeyRow{
-			ID: k.ID, Name: k.Name, Verifies: k.Verifies, Synced: k.Synced, BackedUp: k.BackedUp, Made: k.CreatedAt, Used: k.UsedAt,
+			ID: k.ID, Name: k.Name, Model: device.Model(k.Model), Verifies: k.Verifies, Synced: k.Synced, BackedUp: k.BackedUp, Made: k.CreatedAt, Used: k.UsedAt,
 		})
 	}
 	list.Signal, err = h.signal(in, all)
@@ -233,4 +234,67 @@ func (h *Handler) passkeyEndpoints(w http.ResponseWriter, _ *http.Request) error
 	w.Header().Set("Content-Type", "application/json")
 	_, err = w.Write(text)
 	return err
+}
+
+// keysOn is two-factor authentication without an app: it asks whether to begin and, if
+// that was done, shows the backup codes until they are saved.
+func (h *Handler) keysOn(w http.ResponseWriter, r *http.Request, in *account.Session) error {
+	return h.showKeysOn(w, r, in, http.StatusOK, templates.Codes{})
+}
+
+func (h *Handler) showKeysOn(w http.ResponseWriter, r *http.Request, in *account.Session, status int, c templates.Codes) error {
+	e, err := h.Accounts.Enrollment(r.Context(), in, account.PurposeKeys)
+	if err != nil && !errors.Is(err, account.ErrNoEnrollment) {
+		return h.noKeysOn(w, r, err)
+	}
+	p, err := h.tabPage(r, in)
+	if err != nil {
+		return err
+	}
+	c.Passkeys, c.UseAt, c.CancelURL, c.Others = true, h.useAt(), cancelPasskeysOn, p.Password.Others
+	if e != nil {
+		c.Codes, c.Made = e.Codes, e.CreatedAt
+	}
+	p.Codes = &c
+	return web.Show(w, r, status, p)
+}
+
+func (h *Handler) noKeysOn(w http.ResponseWriter, r *http.Request, err error) error {
+	switch {
+	case errors.Is(err, account.ErrProofNeeded):
+		return confirmFirst(w, r, "enable", pathKeysOn)
+	case errors.Is(err, account.ErrOn):
+		h.Sessions.Notice(w, "two_factor_on_already", "")
+		return seeOther(w, r, pathSecurity)
+	case errors.Is(err, account.ErrNoEnrollment):
+		h.Sessions.Notice(w, "set_up_expired", "")
+		return seeOther(w, r, pathSecurity)
+	case errors.Is(err, account.ErrNotFound):
+		return seeOther(w, r, cancelPasskeys)
+	case errors.Is(err, account.ErrNoSession):
+		return signInAgain(w, r, pathKeysOn)
+	}
+	return unavailable(err)
+}
+
+// beginKeysOn makes the backup codes, which are worth nothing before they are saved.
+func (h *Handler) beginKeysOn(w http.ResponseWriter, r *http.Request, in *account.Session) error {
+	if err := h.Accounts.Enroll(r.Context(), in, account.PurposeKeys, false); err != nil {
+		return h.noKeysOn(w, r, err)
+	}
+	return seeOther(w, r, pathKeysOn)
+}
+
+// saveKeysOn turns it on.
+func (h *Handler) saveKeysOn(w http.ResponseWriter, r *http.Request, in *account.Session) error {
+	c := templates.Codes{Keep: r.PostForm.Get("sign_out_others") == ""}
+	if r.PostForm.Get("saved") == "" {
+		c.Error = templates.NotSaved
+		return h.showKeysOn(w, r, in, http.StatusUnprocessableEntity, c)
+	}
+	if err := h.Accounts.EnableByPasskeys(r.Context(), in, !c.Keep, session.Device(r)); err != nil {
+		return h.noKeysOn(w, r, err)
+	}
+	h.Sessions.Notice(w, "passkeys_on", "")
+	return seeOther(w, r, pathSecurity)
 }

@@ -64,6 +64,8 @@ const (
 	pathDisable       = "/preferences/security/2fa/off"
 	pathCodes         = "/preferences/security/2fa/codes"
 	pathSaveCodes     = "/preferences/security/2fa/codes/save"
+	pathKeysOn        = "/preferences/security/2fa/passkeys"
+	pathSaveKeysOn    = "/preferences/security/2fa/passkeys/save"
 	pathPasskeys      = "/preferences/security/passkeys"
 	pathAddPasskey    = "/preferences/security/passkeys/add"
 	pathAskPasskey    = "/preferences/security/passkeys/ask"
@@ -105,6 +107,10 @@ func (h *Handler) Routes(r *mux.Router) {
 	show(pathSaveCodes, h.toCodes)
 	if h.Accounts.HasPasskeys() {
 		show(pathPasskeys, h.toPasskeys)
+		show(pathKeysOn, h.keysOn)
+		take(pathKeysOn, h.beginKeysOn)
+		take(pathSaveKeysOn, h.saveKeysOn)
+		show(pathSaveKeysOn, h.toKeysOn)
 		show(pathAddPasskey, h.addPasskeyPage)
 		take(pathAddPasskey, h.addPasskey)
 		take(pathAskPasskey, h.askPasskey)
@@ -143,6 +149,10 @@ func (h *Handler) toTab(w http.ResponseWriter, r *http.Request, _ *account.Sessi
 
 func (h *Handler) toSetUp(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
 	return seeOther(w, r, pathSetUp)
+}
+
+func (h *Handler) toKeysOn(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
+	return seeOther(w, r, pathKeysOn)
 }
 
 func (h *Handler) toPasskeys(w http.ResponseWriter, r *http.Request, _ *account.Session) error {
@@ -230,7 +240,7 @@ func (h *Handler) tabPage(r *http.Request, in *account.Session) (templates.Secur
 	two, err := h.Accounts.TwoFactor(r.Context(), in.UserID)
 	if two != nil {
 		p.TwoFactor = &templates.TwoFactor{
-			Since: two.EnabledAt, CodesLeft: two.CodesLeft, CodesTotal: two.CodesTotal, CodesMade: two.CodesMadeAt, CodesPaused: two.Paused, App: two.App,
+			Since: two.EnabledAt, CodesLeft: two.CodesLeft, CodesTotal: two.CodesTotal, CodesMade: two.CodesMadeAt, CodesPaused: two.Paused, NoApp: !two.App,
 		}
 	}
 	return p, err

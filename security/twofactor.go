@@ -150,13 +150,13 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request, in *account.Ses
 // download is the backup codes as a file, while they are being shown (TF-6). It is
 // a post, so that no history and no prefetch holds it.
 func (h *Handler) download(w http.ResponseWriter, r *http.Request, in *account.Session) error {
-	for _, purpose := range []account.Purpose{account.PurposeTOTP, account.PurposeCodes} {
+	for _, purpose := range []account.Purpose{account.PurposeTOTP, account.PurposeCodes, account.PurposeKeys} {
 		e, err := h.Accounts.Enrollment(r.Context(), in, purpose)
 		if err == nil {
 			return h.writeCodes(w, in, e)
 		}
 		switch {
-		case errors.Is(err, account.ErrNoEnrollment), errors.Is(err, account.ErrOn), errors.Is(err, account.ErrOff):
+		case errors.Is(err, account.ErrNoEnrollment), errors.Is(err, account.ErrOn), errors.Is(err, account.ErrOff), errors.Is(err, account.ErrNotFound):
 		case purpose == account.PurposeCodes:
 			return h.noCodes(w, r, "", err)
 		default:
@@ -191,8 +191,11 @@ func fileName(email string) string {
 
 // disablePage asks whether to disable 2FA.
 func (h *Handler) disablePage(w http.ResponseWriter, r *http.Request, in *account.Session) error {
-	if !in.TwoFactor {
+	switch {
+	case !in.TwoFactor:
 		return seeOther(w, r, pathSecurity)
+	case !in.App && in.Passkeys && !in.SecondFresh(): // whose passkey is asked for, or a backup code
+		return confirmFirst(w, r, "disable", pathDisable)
 	}
 	return h.showDisable(w, r, in, http.StatusOK, templates.Disable{})
 }

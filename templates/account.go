@@ -68,6 +68,8 @@ func (p Security) title(v *view) string {
 		return v.Text["set_up.title"]
 	case p.Disable != nil:
 		return v.Text["disable.title"]
+	case p.Codes != nil && p.Codes.Passkeys:
+		return v.Text["passkeys_on.title"]
 	case p.Codes != nil && p.Codes.Codes != nil:
 		return v.Text["codes.save_title"]
 	case p.Codes != nil:
@@ -89,6 +91,9 @@ func (p Security) problem() problem {
 		return p.Disable.problem()
 	case p.Codes != nil:
 		q := notSaved("codes.failed")
+		if p.Codes.Passkeys {
+			q = notSaved("set_up.failed")
+		}
 		q.Dialog = true
 		return q
 	case p.passkeyError() != "":
@@ -114,9 +119,10 @@ type PasskeyList struct {
 // A PasskeyRow is one passkey or security key.
 type PasskeyRow struct {
 	ID, Name string
-	Verifies bool // it checks who holds it
-	Synced   bool // it may be on several devices
-	BackedUp bool // and is
+	Model    string // what its maker calls it, or ""
+	Verifies bool   // it checks who holds it
+	Synced   bool   // it may be on several devices
+	BackedUp bool   // and is
 	Made     time.Time
 	Used     time.Time // zero: never
 }
@@ -198,7 +204,7 @@ type TwoFactor struct {
 	CodesTotal  int
 	CodesMade   time.Time
 	CodesPaused bool // too many wrong codes: only backup codes are taken at sign-in
-	App         bool // an authenticator app; without, passkeys are asked for
+	NoApp       bool // passkeys are asked for, and no app
 }
 
 // Few reports whether it is time for new backup codes.
@@ -322,6 +328,9 @@ func (p Disable) problem() problem {
 // posting saved to /preferences/security/2fa/codes/save, and Download to
 // /preferences/security/2fa/codes.txt. The old codes work until then.
 type Codes struct {
+	Passkeys  bool // they come with passkeys that are to be asked for: below /preferences/security/2fa/passkeys in place of …/codes
+	Others    int  // with Passkeys, other sessions that can be signed out
+	Keep      bool // "Sign out my other sessions" was unticked
 	Codes     []string
 	Left      int // of the old set
 	Made      time.Time

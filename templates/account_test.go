@@ -119,13 +119,24 @@ func accountPages() map[string]Page {
 
 	keys := on
 	keys.Passkeys = &PasskeyList{Signal: "{}", Keys: []PasskeyRow{
-		{ID: "1", Name: "2", Verifies: true, Synced: true, BackedUp: true, Made: now, Used: now.Add(-time.Hour)}, {ID: "3", Name: "4", Synced: true, Made: now}, {ID: "5", Name: "6", Made: now},
+		{ID: "1", Name: "2", Model: "7", Verifies: true, Synced: true, BackedUp: true, Made: now, Used: now.Add(-time.Hour)}, {ID: "3", Name: "4", Synced: true, Made: now}, {ID: "5", Name: "6", Made: now},
 	}}
 	pages["security, passkeys"] = keys
 	with("security, no passkeys", google, func(p *Security) { p.Passkeys = &PasskeyList{} })
 	for _, e := range []string{"", WrongPasskey, PasskeyOver, PasskeyTaken, TooManyPasskeys, BadName} {
 		with("add a passkey "+e, keys, func(p *Security) { p.AddPasskey = &AddPasskey{Name: "1", Error: e, CancelURL: "/6#7"} })
 	}
+	with("security, passkeys and no app", keys, func(p *Security) {
+		p.TwoFactor = &TwoFactor{Since: now, CodesLeft: 8, CodesTotal: 10, CodesMade: now, NoApp: true}
+	})
+	with("security, passkeys, off", keys, func(p *Security) { p.TwoFactor = nil })
+	with("passkeys on", keys, func(p *Security) { p.Codes = &Codes{Passkeys: true, CancelURL: "/6#7"} })
+	with("passkeys on, to save", keys, func(p *Security) {
+		p.Codes = &Codes{Passkeys: true, Others: 2, Codes: someCodes, UseAt: "8://9", CancelURL: "/6#7"}
+	})
+	with("passkeys on, not saved", keys, func(p *Security) {
+		p.Codes = &Codes{Passkeys: true, Codes: someCodes, UseAt: "8://9", CancelURL: "/6#7", Error: NotSaved}
+	})
 	with("add a passkey, with a proposal", keys, func(p *Security) { p.AddPasskey = &AddPasskey{Device: &someDevice, CancelURL: "/6#7"} })
 	for _, e := range []string{"", BadName} {
 		with("rename a passkey "+e, keys, func(p *Security) { p.RenamePasskey = &RenamePasskey{ID: "1", Name: "2", Error: e, CancelURL: "/6#7"} })

@@ -1183,6 +1183,16 @@ func TestEveryDoorAsksForTheSecondFactor(t *testing.T) {
 		v := w.newBrowser()
 		v.withGoogle(g, pathGoogle, vera()).want(http.StatusOK, "/preferences/security")
 		veras := v.enable()
+		// Both have security keys that are only touched, and one that verifies.
+		touched, hers, adaKey := newSoftKey(), newSoftKey(), newSoftKey()
+		touched.verifies, hers.verifies = false, false
+		known := w.newBrowser()
+		known.verify(known.half(adaEmail, adaPassword), "") // nothing: her set-up's code is spent
+		time.Sleep(time.Minute)
+		known.verify(known.get("/login/verify"), adas.code())
+		known.add(touched, "Ada’s key")
+		known.add(adaKey, "Ada’s laptop")
+		v.add(hers, "Vera’s key")
 		time.Sleep(30 * time.Second)
 		demanding := w.add(idp.Client{ID: "vault", Name: "Vault", RedirectURIs: []string{"https://vault.test/cb"}, RequirePKCE: true, Require2FA: true})
 		w.mails()
@@ -1231,6 +1241,42 @@ func TestEveryDoorAsksForTheSecondFactor(t *testing.T) {
 				b.reset(w.link(), adaPassword+" II")
 				return b.fill(b.get("/login?another=1"), adaEmail, adaPassword+" II")
 			}, true},
+			{"a key that is only touched", adas, func(b *browser) *page { return b.withKey(touched) }, true},
+			{"a key that is only touched, of a Google account", veras, func(b *browser) *page { return b.withKey(hers) }, true},
+			{"a key that is only touched, for a workspace that demands two factors", adas, func(b *browser) *page {
+				b.get(demanding.begin().url())
+				return b.withKey(touched)
+			}, true},
+			{"a key that is only touched, twice", adas, func(b *browser) *page {
+				b.withKey(touched)
+				b.secondKey(touched)
+				return b.get("/login/verify")
+			}, true},
+			{"a key that is only touched, and a backup code", adas, func(b *browser) *page {
+				b.withKey(touched)
+				b.post("/login/backup-code", url.Values{"backup_code": {adas.codes[8]}})
+				return b.get("/login/verify")
+			}, true},
+			{"a password, and somebody else's key", adas, func(b *browser) *page {
+				b.half(adaEmail, adaPassword+" II")
+				q := b.askKey(pathAskKey, "second")
+				p := b.post("/login/verify", url.Values{"credential": {hers.sign(q)}})
+				p.wantStatus(http.StatusUnprocessableEntity)
+				return b.get("/login/verify")
+			}, true},
+			{"a passkey that nobody asked for", adas, func(b *browser) *page {
+				q := w.newBrowser().askKey(pathAskKey, "sign_in")
+				b.post(pathPasskey, url.Values{"credential": {adaKey.sign(q)}})
+				return b.get("/login")
+			}, false},
+			{"a passkey as the second without anything before", adas, func(b *browser) *page {
+				q := b.askKey(pathAskKey, "sign_in")
+				return b.post("/login/verify", url.Values{"credential": {adaKey.sign(q)}})
+			}, false},
+			{"a passkey confirms without a session", adas, func(b *browser) *page {
+				q := b.askKey(pathAskKey, "sign_in")
+				return b.post("/login/confirm", url.Values{"with": {"passkey"}, "credential": {adaKey.sign(q)}})
+			}, false},
 			{"a code without anything before", adas, func(b *browser) *page { return b.post("/login/verify", url.Values{"code": {adas.code()}}) }, false},
 			{"a backup code without anything before", adas, func(b *browser) *page {
 				return b.post("/login/backup-code", url.Values{"backup_code": {adas.codes[9]}})
@@ -1272,6 +1318,12 @@ func TestEveryDoorAsksForTheSecondFactor(t *testing.T) {
 			if w.count(`sessions WHERE token_hash = $1 AND acr = $2`, secret.Hash(b.session()), account.ACR2FA) != 1 {
 				t.Errorf("%s: the session is not one of two factors", door.name)
 			}
+		}
+		// A passkey that verifies is a second factor itself.
+		b := w.browserAt(w.house, "192.0.2.99")
+		b.withKey(adaKey).want(http.StatusOK, "/preferences/security")
+		if w.count(`sessions WHERE token_hash = $1 AND acr = $2`, secret.Hash(b.session()), account.ACR2FA) != 1 {
+			t.Error("a passkey that verifies is not two factors")
 		}
 	})
 }

@@ -821,6 +821,108 @@ func TestPasskeyIsTwoFactors(t *testing.T) {
 	})
 }
 
+// Two-factor authentication by security keys alone: backup codes remain, an app can be
+// added, and the last key cannot be removed by accident (WA-20).
+func TestSecurityKeyOnly(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, k := w.newBrowser(), newSoftKey()
+		k.verifies = false
+		b.signIn(adaEmail, adaPassword)
+		b.get(pathKeysOn).want(http.StatusOK, "/preferences/security") // who has no key is asked for none
+		b.add(k, "Blue key")
+		other := w.newBrowser()
+		other.signIn(adaEmail, adaPassword)
+		w.mails()
+		b.get("/preferences/security").wantText("Ask for a passkey")
+		b.get(pathKeysOn).wantText("Ask for a passkey at sign-in?")
+		p := b.post(pathKeysOn, url.Values{})
+		p.want(http.StatusOK, pathKeysOn)
+		codes := p.backupCodes()
+		if again := b.get(pathKeysOn).backupCodes(); len(codes) != 10 || fmt.Sprint(again) != fmt.Sprint(codes) {
+			t.Errorf("codes %v, then %v", codes, again)
+		}
+		form := p.form(pathKeysOn + "/save")
+		b.post(pathKeysOn+"/save", form).want(http.StatusUnprocessableEntity, pathKeysOn+"/save")
+		if w.count(`totp`) != 0 || w.count(`backup_codes`) != 0 {
+			t.Error("it is on before the codes are saved")
+		}
+		form.Set("saved", "on")
+		form.Set("sign_out_others", "on")
+		p = b.post(pathKeysOn+"/save", form)
+		p.want(http.StatusOK, "/preferences/security")
+		p.wantText("You’ll be asked for a passkey or security key every time you start a new session.")
+		p.wantText("No authenticator app")
+		other.in(false)
+		w.mail(adaEmail, "Two-factor authentication is on")
+
+		// The password leads to the key, or a backup code; no code is asked for or taken.
+		c := w.newBrowser()
+		p = c.half(adaEmail, adaPassword)
+		p.wantText("Use your passkey or security key for Harmony")
+		if strings.Contains(p.body, `name="code"`) {
+			t.Error("a code is asked for")
+		}
+		for _, code := range []string{"000000", ""} {
+			c.post("/login/verify", url.Values{"code": {code}}).want(http.StatusUnprocessableEntity, "/login/verify")
+		}
+		c.secondKey(k).want(http.StatusOK, "/preferences/security")
+		if got := c.connect(w.acme, "", "").claims(); fmt.Sprint(got["amr"]) != "[pwd hwk user mfa]" || got["acr"] != account.ACR2FA {
+			t.Errorf("amr %v, acr %v", got["amr"], got["acr"])
+		}
+		d := w.newBrowser()
+		d.half(adaEmail, adaPassword)
+		d.useBackupCode(codes[0]).want(http.StatusOK, "/login/backup-code/used")
+		d.in(true)
+		// The key alone opens nothing.
+		e := w.newBrowser()
+		e.refusedKey(e.withKey(k), http.StatusUnprocessableEntity, "isn’t enough alone")
+
+		// It is the last one.
+		id := w.texts(`SELECT id FROM passkeys`)[0]
+		c.post(pathRemovePasskey, url.Values{"id": {id}}).want(http.StatusConflict, pathRemovePasskey)
+		if w.count(`passkeys`) != 1 {
+			t.Fatal("the last second factor is gone")
+		}
+		// With an app beside it, it is not.
+		a := c.setUp().scan()
+		v := c.get(pathTwoFactor).form(pathTurnOn)
+		v.Set("code", a.code())
+		v.Set("saved", "on")
+		c.post(pathTurnOn, v).want(http.StatusOK, "/preferences/security")
+		c.get(pathTwoFactor).want(http.StatusOK, "/preferences/security") // it is there already
+		if w.count(`totp WHERE length(secret_sealed) > 0`) != 1 || w.count(`backup_codes`) != 10 {
+			t.Error("no app, or not the new backup codes")
+		}
+		time.Sleep(time.Minute)
+		f := w.newBrowser()
+		f.verify(f.half(adaEmail, adaPassword), a.code()).want(http.StatusOK, "/preferences/security")
+		c.post(pathRemovePasskey, url.Values{"id": {id}}).want(http.StatusOK, "/preferences/security")
+	})
+}
+
+// Who has keys alone turns it off with one of them, and is told which proof it was.
+func TestSecurityKeyOnlyOff(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, k := w.withPasskey("Blue key")
+		b.post(pathKeysOn, url.Values{})
+		b.post(pathKeysOn+"/save", url.Values{"saved": {"on"}}).want(http.StatusOK, "/preferences/security")
+		w.mails()
+		b.get(pathOff).want(http.StatusOK, "/login/confirm") // no second factor was proved in this session
+		b.post(pathOff, url.Values{}).wantStatus(http.StatusUnprocessableEntity)
+		b.confirmKey(k, "disable", pathOff).want(http.StatusOK, pathOff)
+		b.post(pathOff, url.Values{}).want(http.StatusOK, "/preferences/security")
+		if m := w.mail(adaEmail, "Two-factor authentication is off"); !strings.Contains(m.Text, "Passkey") {
+			t.Errorf("%s", m.Text)
+		}
+		if w.count(`totp`)+w.count(`backup_codes`) != 0 || w.count(`passkeys`) != 1 {
+			t.Error("something is left, or the passkey is gone")
+		}
+		w.newBrowser().signIn(adaEmail, adaPassword)
+	})
+}
+
+const pathKeysOn = "/preferences/security/2fa/passkeys"
+
 // Google accounts have passkeys, too.
 func TestPasskeyOfAGoogleAccount(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {

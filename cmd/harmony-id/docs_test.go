@@ -47,6 +47,7 @@ var results = []struct {
 	{"A person", "`user create`, `disable`, `enable` and `delete` print one, `user list` an array of them in the order of their addresses.", userResult{}},
 	{"A person with what decides about sign-in", "`user show`, `reset-2fa`, `unthrottle`, `link-google` and `unlink-google` print one: a person with these fields besides.", userDetail{}},
 	{"Two-factor authentication", "`two_factor` of a person.", twoFactorResult{}},
+	{"A passkey", "`passkeys` of a person is an array of them, the oldest first.", passkeyResult{}},
 	{"A limit that refuses", "`refused` of a person is an array of them.", refusalResult{}},
 	{"A link that sets a password", "`user invite` and `user reset-link` print one.", linkResult{}},
 	{"A session", "`user sessions list` prints an array of them, the last used first.", sessionResult{}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/harmony/id/account"
+	"github.com/harmony/id/device"
 )
 
 // A userDetail is a person with what decides about their sign-in.
@@ -16,15 +17,27 @@ type userDetail struct {
 	userResult
 
 	TwoFactor *twoFactorResult `json:"two_factor" help:"two-factor authentication; null: it is off"`
+	Passkeys  []passkeyResult  `json:"passkeys" help:"passkeys and security keys"`
 	Refused   []refusalResult  `json:"refused" help:"limits that refuse the person now; null: unknown, for the encryption keys are not given"`
 }
 
 // A twoFactorResult is a person's two-factor authentication in results.
 type twoFactorResult struct {
 	EnabledAt        stamp `json:"enabled_at" help:"since when it is on"`
+	App              bool  `json:"app" help:"whether there is an authenticator app; without, passkeys are asked for"`
 	BackupCodesLeft  int   `json:"backup_codes_left" help:"how many backup codes were not used yet"`
 	BackupCodesTotal int   `json:"backup_codes_total" help:"how many were made"`
 	Paused           bool  `json:"paused" help:"whether codes of the app are refused after too many wrong ones, until a backup code is used or user unthrottle"`
+}
+
+// A passkeyResult is one of a person's passkeys and security keys in results.
+type passkeyResult struct {
+	Name       string `json:"name" help:"as the person calls it"`
+	Model      string `json:"model" help:"what its maker calls it; empty: unknown"`
+	Verifies   bool   `json:"verifies" help:"whether it checked who holds it at least once: it is two factors then"`
+	Synced     bool   `json:"synced" help:"whether it may be on several devices"`
+	CreatedAt  stamp  `json:"created_at" help:"when it was added"`
+	LastUsedAt stamp  `json:"last_used_at" help:"when it was last used; null: never"`
 }
 
 // A refusalResult is a limit that refuses a person, in results.
@@ -59,14 +72,21 @@ func (r refusalResult) String() string {
 }
 
 func detailOf(ctx context.Context, store *account.Store, u *account.User) (userDetail, error) {
-	r := userDetail{userResult: resultOfUser(u)}
+	r := userDetail{userResult: resultOfUser(u), Passkeys: []passkeyResult{}}
+	keys, err := store.Passkeys(ctx, u.ID)
+	if err != nil {
+		return r, err
+	}
+	for _, k := range keys.Keys {
+		r.Passkeys = append(r.Passkeys, passkeyResult{k.Name, device.Model(k.Model), k.Verifies, k.Synced, stamp(k.CreatedAt), stamp(k.UsedAt)})
+	}
 	two, err := store.TwoFactor(ctx, u.ID)
 	if err != nil {
 		return r, err
 	}
 	if two != nil {
 		r.TwoFactor = &twoFactorResult{
-			EnabledAt: stamp(two.EnabledAt), BackupCodesLeft: two.CodesLeft, BackupCodesTotal: two.CodesTotal, Paused: two.Paused,
+			EnabledAt: stamp(two.EnabledAt), App: two.App, BackupCodesLeft: two.CodesLeft, BackupCodesTotal: two.CodesTotal, Paused: two.Paused,
 		}
 	}
 	refusals, err := store.Refusals(ctx, u)
@@ -117,8 +137,18 @@ func (o outputFlag) detail(ctx context.Context, p *program, store *account.Store
 	two := "off"
 	if t := r.TwoFactor; t != nil {
 		two = fmt.Sprintf("on since %s, %d of %d backup codes left", t.EnabledAt, t.BackupCodesLeft, t.BackupCodesTotal)
+		if !t.App {
+			two += ", no app"
+		}
 	}
 	facts = append(facts, [2]string{"Two-factor", two})
+	for _, k := range r.Passkeys {
+		used := "never used"
+		if !k.LastUsedAt.zero() {
+			used = "last used " + k.LastUsedAt.String()
+		}
+		facts = append(facts, [2]string{"Passkey", fmt.Sprintf("%s, added %s, %s", k.Name, k.CreatedAt, used)})
+	}
 	for _, reason := range r.why() {
 		facts = append(facts, [2]string{"Refused", reason})
 	}
