@@ -71,7 +71,7 @@ func New(d *db.DB, ring *secret.Ring, cfg Config) *Store {
 	s.hasher.took = s.watch.Hashed
 	if ring != nil {
 		s.browsers, s.totp, s.pending, s.addresses = ring.Box("browser"), ring.Box(boxTOTP), ring.Box(boxPending), ring.Box(boxAddresses)
-		s.flows, s.notices, s.ceremonies = ring.Box(boxFlows), ring.Box("notice"), ring.Box("passkey ceremony")
+		s.flows, s.notices, s.ceremonies = ring.Box(boxFlows), ring.Box("notice"), ring.Box(boxCeremonies)
 		s.keys = newWebAuthn(cfg.Issuer)
 	}
 	return s
@@ -82,6 +82,7 @@ func Sealed() []secret.Column {
 	return []secret.Column{
 		{Table: "totp", Column: "secret_sealed", Key: "user_id", Purpose: boxTOTP},
 		{Table: "enrollments", Column: "sealed", Key: "user_id", Purpose: boxPending},
+		{Table: "ceremonies", Column: "sealed", Key: "token_hash", Purpose: boxCeremonies},
 		{Table: "google_flows", Column: "sealed", Key: "state_hash", Purpose: boxFlows},
 		{Table: "events", Column: "sealed", Key: "id", Purpose: boxAddresses},
 	}
@@ -89,10 +90,11 @@ func Sealed() []secret.Column {
 
 // The purposes of the boxes whose values are kept in rows.
 const (
-	boxTOTP      = "totp"
-	boxPending   = "enrollment"
-	boxFlows     = "google flow"
-	boxAddresses = "address"
+	boxTOTP       = "totp"
+	boxPending    = "enrollment"
+	boxFlows      = "google flow"
+	boxCeremonies = "passkey ceremony"
+	boxAddresses  = "address"
 )
 
 // SealNotice makes of a text what a browser may keep until its next page: nobody

@@ -380,9 +380,9 @@ func (s *Store) EnableUser(ctx context.Context, id string, by Actor) error {
 const nobody = "-"
 
 // DeleteUser deletes a person and ends every session, code and token. What happened
-// stays recorded under the id alone; the id is never given again. Of a session of
-// which workspaces are still to be told, its ids and times stay until
-// house-keeping deletes it.
+// stays recorded under the id alone; the id is never given again. Of the sessions their
+// ids and times stay for a day, as of any session that ended, for workspaces are
+// still to be told of them.
 func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
 	now := time.Now()
 	return s.change(ctx, "deleting", id, func(tx *db.Tx) error {
@@ -398,13 +398,7 @@ func (s *Store) DeleteUser(ctx context.Context, id string, by Actor) error {
 		}{
 			{`INSERT INTO users (id, email, email_verified, name, claims, method, created_at, updated_at, disabled_at)
 				VALUES ($1, '', 0, '', '{}', 'none', $2, $2, $2) ON CONFLICT (id) DO NOTHING`, []any{nobody, db.Micros(now)}},
-			// A code that is being redeemed at this moment is redeemed by now, or never will be.
-			{`UPDATE grants SET ended_at = $1 WHERE redeemed_at IS NULL AND ended_at IS NULL AND session_id IN (SELECT id FROM sessions WHERE user_id = $2)`,
-				[]any{db.Micros(now), id}},
-			{`UPDATE sessions SET user_id = $1, address = '', user_agent = ''
-				WHERE user_id = $2 AND EXISTS (
-					SELECT 1 FROM grants g JOIN clients c ON c.id = g.client_id
-					WHERE g.session_id = sessions.id AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '')`, []any{nobody, id}},
+			{`UPDATE sessions SET user_id = $1, address = '', user_agent = '' WHERE user_id = $2`, []any{nobody, id}},
 			{`DELETE FROM users WHERE id = $1`, []any{id}},
 			{`UPDATE events SET address = '', user_agent = '', detail = '{}', due_at = NULL, sealed = NULL WHERE user_id = $1`, []any{id}},
 		} {

@@ -107,6 +107,8 @@ func fill(t *testing.T, d *db.DB, ring *secret.Ring) {
 	exec(t, d, `INSERT INTO totp (user_id, secret_sealed, last_step, failures, backup_failures, enabled_at, codes_salt, codes_total, codes_made_at) VALUES ('usr_0', $1, 9, 0, 0, 9007199254740993, $2, 0, 0)`,
 		ring.Box("totp").Seal([]byte("secret"), "totp/usr_0"), []byte{0, 255, 10})
 	exec(t, d, `INSERT INTO backup_codes (user_id, code_hash) VALUES ('usr_0', $1)`, []byte("hash"))
+	exec(t, d, `UPDATE users SET passkey_handle = $1 WHERE id = 'usr_0'`, []byte("handle"))
+	exec(t, d, `INSERT INTO passkeys (id, user_id, credential_id, public_key, name, aaguid, transports, sign_count, verifies, synced, backed_up, created_at) VALUES ('key', 'usr_0', $1, $1, 'Key', '', '', 4294967295, 1, 0, 0, 1)`, []byte{0, 1, 255})
 	exec(t, d, `INSERT INTO clients (id, name, auth_method, redirect_uris, post_logout_redirect_uris, grant_types, scopes, id_token_alg, require_pkce, created_at, backchannel_logout_uri)
 		VALUES ('told', 'Told', 'none', '[]', '[]', '[]', '[]', 'ES256', 1, 1, 'https://told.test/'), ('mute', 'Mute', 'none', '[]', '[]', '[]', '[]', 'ES256', 1, 1, '')`)
 	exec(t, d, `INSERT INTO consents (user_id, client_id, scope, given_at) VALUES ('usr_0', 'told', 'openid', 1)`)
@@ -130,6 +132,8 @@ func fill(t *testing.T, d *db.DB, ring *secret.Ring) {
 	exec(t, d, `INSERT INTO resets (token_hash, user_id, kind, created_at, expires_at) VALUES ($1, 'usr_0', 'email', 1, 1)`, []byte("reset"))
 	exec(t, d, `INSERT INTO enrollments (user_id, session_id, purpose, sealed, created_at, expires_at) VALUES ('usr_0', 'heard', 'totp', $1, 1, 1)`, []byte("sealed"))
 	exec(t, d, `INSERT INTO google_flows (state_hash, browser_hash, go_on, sealed, created_at, expires_at) VALUES ($1, $1, '', $1, 1, 1)`, []byte("flow"))
+	exec(t, d, `INSERT INTO pushed_requests (uri_hash, client_id, params, expires_at) VALUES ($1, 'told', '', 1)`, []byte("uri"))
+	exec(t, d, `INSERT INTO ceremonies (token_hash, purpose, sealed, created_at, expires_at) VALUES ($1, 'sign_in', $1, 1, 1)`, []byte("ceremony"))
 	exec(t, d, `INSERT INTO auth_requests (id, browser_hash, client_id, params, created_at, expires_at) VALUES ('req', $1, 'told', '{}', 1, 1)`, []byte("browser"))
 }
 

@@ -154,7 +154,7 @@ func TestNeedsSecond(t *testing.T) {
 		{true, false, "", one, false, stepSetUp},
 		{true, false, "", one, true, stepVerify},
 		{true, false, "", two, true, stepNone},
-		{true, false, "", two, false, stepSetUp}, // it was turned off since
+		{true, false, "", two, false, stepNone}, // a passkey that verified; who turns two-factor authentication off has the sessions of its codes lowered
 		{true, false, "none", one, false, stepRefuseMore},
 		{true, false, "none", one, true, stepRefuseMore},
 		{true, true, "none", two, true, stepNone},

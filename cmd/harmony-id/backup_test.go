@@ -49,7 +49,7 @@ func (b *browser) moved(w *world) *browser {
 	return m
 }
 
-// After a restore, into either engine, everybody is who they were, nobody is
+// ST-14: after a restore, into either engine, everybody is who they were, nobody is
 // signed in, and nothing that works once works.
 func TestRestoreEndsWhatWasUnderWay(t *testing.T) {
 	for _, to := range dbtest.Engines {

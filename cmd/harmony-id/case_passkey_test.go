@@ -733,6 +733,7 @@ func TestWA18_Told(t *testing.T) {
 func TestWA19_Resets(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		b, k := w.withPasskey("Work laptop")
+		time.Sleep(time.Second) // they are listed in the order in which they were added
 		b.add(newSoftKey(), "Phone")
 		w.mails()
 		c := w.newBrowser()

@@ -38,7 +38,7 @@ func TestClientUpdateStory(t *testing.T) {
 		if w.userinfo(k.AccessToken) == nil {
 			t.Error("an access token ended")
 		}
-		k = w.acme.refresh(k.RefreshToken).ok()
+		w.acme.refresh(k.RefreshToken).ok()
 		f := w.acme.begin()
 		b.at(other).get(f.url()).wantStatus(http.StatusBadRequest) // the old redirect URI
 		f = w.acme.begin("redirect_uri", "https://acme.test/new")

@@ -45,7 +45,7 @@ func TestEverySealedColumn(t *testing.T) {
 	})
 }
 
-// The encryption key changes while everything runs: replicas that have both keys,
+// CR-04: the encryption key changes while everything runs: replicas that have both keys,
 // in whatever order, serve before, while and after everything is sealed anew, and
 // in the end the old key is needed by nothing.
 func TestEncryptionKeyChanges(t *testing.T) {
