@@ -80,6 +80,12 @@ func TestClientUpdate(t *testing.T) {
 		if c = update("--auth-method", "private_key_jwt", "--jwks-file", keys, "-o", "json").want(0).object(clientResult{}); c["client_secret"] != nil || c["jwks"] == nil {
 			t.Errorf("with keys: %v", c)
 		}
+		d := must(db.Open(t.Context(), strings.TrimPrefix(sh.environ[0], "HARMONY_ID_DATABASE_URL=")))(t)
+		defer d.Close()
+		var secrets int
+		if err := d.QueryRow(t.Context(), `SELECT count(*) FROM clients WHERE secret_hash IS NOT NULL OR old_secret_hash IS NOT NULL`).Scan(&secrets); err != nil || secrets != 0 {
+			t.Errorf("%d secrets are left, %v", secrets, err)
+		}
 		sh.run("", "client", "rotate-secret", "acme", "--yes").want(exitRefused, "no secret")
 		c = update("--auth-method", "client_secret_post", "-o", "json").want(0).object(clientResult{})
 		if secret, _ := c["client_secret"].(string); len(secret) < 32 || c["jwks"] != nil {
