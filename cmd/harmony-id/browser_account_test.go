@@ -46,6 +46,7 @@ var accountStories = []struct {
 	{"KeepCodes", testKeepCodes},
 	{"ResetTokenStays", testResetTokenStays},
 	{"BackAfterSignOut", testBackAfterSignOut},
+	{"PasskeyWithoutScripts", testPasskeyWithoutScripts},
 	{"EveryPage", testEveryPage},
 }
 
@@ -352,7 +353,7 @@ func testSecurityTab(t *testing.T, s *devStage) {
 	b.wantText("Manage how you sign in: your password, two-factor authentication, and password-reset email.",
 		"These settings apply to your account in every workspace.", "Sign-in method: Harmony password.")
 	wantJS(b, `[...document.querySelectorAll("h2")].map((h) => h.innerText).join("; ")`,
-		"Password reset email; Two-factor authentication (2FA); Change password")
+		"Password reset email; Two-factor authentication (2FA); Change password; Passkeys and security keys")
 
 	b.open(s.globex + "/")
 	b.choose("Sign in with Harmony").want(200, s.globex+"/", "Hello, Edith Clarke")

@@ -353,6 +353,10 @@ func TestBrowserDev(t *testing.T) {
 		{"PasteAndSend", testPasteAndSend},
 		{"Weight", testWeight},
 		{"EmptyMailbox", testEmptyMailbox},
+		{"Passkey", testPasskey},
+		{"SecurityKey", testSecurityKey},
+		{"PasskeyRefused", testPasskeyRefused},
+		{"PasskeyPages", testPasskeyPages},
 	} {
 		t.Run(story.name, func(t *testing.T) { story.tell(t, s) })
 	}

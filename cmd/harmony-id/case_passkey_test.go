@@ -967,6 +967,14 @@ func TestPasskeyEndpoints(t *testing.T) {
 			t.Errorf("%s: %s", p.header.Get("Content-Type"), p.body)
 		}
 		b.askKey(pathAskKey, "sign_in")
+		// One network is not asked without end.
+		w.exec(`UPDATE throttles SET tat = $1 WHERE key = 'passkey/network/192.0.2.10/32'`, time.Now().Add(15*time.Minute).UnixMicro())
+		if p := b.once(http.MethodPost, pathAskKey, url.Values{"use": {"sign_in"}}, nil); p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" {
+			t.Errorf("asked in spite of the limit: %d", p.status)
+		}
+		for use, status := range map[string]int{"second": http.StatusNotFound, "confirm": http.StatusUnauthorized, "add": http.StatusBadRequest, "": http.StatusBadRequest} {
+			w.newBrowser().once(http.MethodPost, pathAskKey, url.Values{"use": {use}}, nil).wantStatus(status)
+		}
 		time.Sleep(account.PasskeyLife + time.Second)
 		must(0, w.house.clean(t.Context()))(t)
 		if n := w.count(`ceremonies`); n != 0 {

@@ -167,7 +167,7 @@
     const says = form.querySelector("[data-failed]");
     const mine = (asking.by?.abort(), (asking = { quiet, by: new AbortController() }));
     const { signal } = mine.by;
-    says.hidden = true;
+    if (!quiet) says.hidden = true;
     form.elements.credential.value = "";
     try {
       const answer = await fetch(form.dataset.passkey, { method: "POST", body: new URLSearchParams(new FormData(form)), signal });
