@@ -560,6 +560,40 @@ func TestWA12_RemovedMeanwhile(t *testing.T) {
 	})
 }
 
+// Nor does a key that was only touched, of who had an app a moment ago.
+func TestWA10_AppGoneMeanwhile(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, _ := w.twoFactor()
+		k := newSoftKey()
+		k.verifies = false
+		b.add(k, "One")
+		c := w.newBrowser()
+		q := c.askKey(pathAskKey, "sign_in")
+		answer := account.PasskeyAnswer{Token: c.cookie(passkeyCookieName), Response: k.sign(q)}
+		l := must(w.house.accounts.CheckPasskey(t.Context(), answer, account.Device{}))(t)
+		b.post(pathOff, url.Values{}).want(http.StatusOK, "/preferences/security")
+		if p, err := w.house.accounts.Complete(t.Context(), l, "", ""); err == nil || p.Session != "" || p.Half != "" {
+			t.Errorf("a touch alone opened a session: %v", err)
+		}
+	})
+}
+
+// What one session was asked, another of the same person does not answer.
+func TestWA04_AnotherSession(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		a, k := w.withPasskey("One")
+		b := w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		time.Sleep(account.ProofLife + time.Minute)
+		q := a.askKey(pathAskKey, "confirm")
+		b.plant(passkeyCookieName, a.cookie(passkeyCookieName))
+		form := url.Values{"with": {"passkey"}, "for": {"passkey_add"}, "to": {pathAddKey}, "credential": {k.sign(q)}}
+		b.post("/login/confirm", form).want(http.StatusUnprocessableEntity, "/login/confirm")
+		b.get(pathAddKey).want(http.StatusOK, "/login/confirm")
+		a.confirmKey(k, "passkey_add", pathAddKey).want(http.StatusOK, pathAddKey)
+	})
+}
+
 // WA-13: what is asked at sign-in depends on nobody.
 func TestWA13_NobodyIsNamed(t *testing.T) {
 	onOne(t, func(t *testing.T, w *world) {
@@ -733,7 +767,7 @@ func TestWA18_Told(t *testing.T) {
 func TestWA19_Resets(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		b, k := w.withPasskey("Work laptop")
-		time.Sleep(time.Second) // they are listed in the order in which they were added
+		time.Sleep(time.Second) // the oldest is named first
 		b.add(newSoftKey(), "Phone")
 		w.mails()
 		c := w.newBrowser()
