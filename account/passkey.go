@@ -539,6 +539,14 @@ func (s *Store) refused(ctx context.Context, a *assertion, sessionID string, d D
 // (also for a person who is disabled), ErrUnknownPasskey, and ErrNotVerified for a key
 // that was only touched, of a person who has no authenticator app to ask for a code of.
 func (s *Store) CheckPasskey(ctx context.Context, answer PasskeyAnswer, d Device) (*Login, error) {
+	l, err := s.checkPasskey(ctx, answer, d)
+	if err != nil {
+		s.watch.SignIn("passkey", outcome(err))
+	}
+	return l, err
+}
+
+func (s *Store) checkPasskey(ctx context.Context, answer PasskeyAnswer, d Device) (*Login, error) {
 	c, err := s.take(ctx, PasskeySignIn, "", answer)
 	if err != nil {
 		return nil, err

@@ -15,13 +15,16 @@ import (
 // metrics: how it ended and never about whom. A function that is nil is told nothing.
 // They are called on the goroutine that does the work and must not wait.
 type Watch struct {
-	// SignIn is told how a sign-in ended, once for each. method is "password" or
-	// "google". result is "ok" (a session was opened), "half" (the first proof was
+	// SignIn is told how a sign-in ended, once for each. method is "password",
+	// "google" or "passkey". result is "ok" (a session was opened), "half" (the first proof was
 	// right and the second is to come), "wrong", "throttled", "busy", "refused" (by a
-	// rule about Google accounts) or "error".
+	// rule about Google accounts, or a key that did not verify its holder where it has
+	// to), "over" (it was not asked for, or not any more), "cloned" (there may be a copy
+	// of the key) or "error".
 	SignIn func(method, result string)
-	// SecondFactor is told of each code: "ok", "wrong", "used", "paused",
-	// "throttled", "busy", "over" (nothing waited for it any more) or "error".
+	// SecondFactor is told of each code or passkey in its place: "ok", "wrong", "used", "paused",
+	// "throttled", "busy", "over" (nothing waited for it any more), "refused", "cloned"
+	// or "error".
 	SecondFactor func(result string)
 	// Throttled is told which lane refused an attempt.
 	Throttled func(lane string)
@@ -54,12 +57,13 @@ func outcome(err error) string {
 		return "throttled"
 	}
 	for word, errs := range map[string][]error{
-		"wrong":   {ErrWrong, ErrTooLong},
+		"wrong":   {ErrWrong, ErrTooLong, ErrUnknownPasskey},
+		"cloned":  {ErrCloned},
 		"used":    {ErrUsed},
 		"paused":  {ErrPaused},
 		"busy":    {ErrBusy},
-		"over":    {ErrNoLogin, ErrOff, ErrNoSession, ErrProofNeeded},
-		"refused": {ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount},
+		"over":    {ErrNoLogin, ErrOff, ErrNoSession, ErrProofNeeded, ErrNoCeremony},
+		"refused": {ErrUnverified, ErrUsePassword, ErrOtherGoogle, ErrNoAccount, ErrNotVerified},
 	} {
 		for _, e := range errs {
 			if errors.Is(err, e) {
@@ -72,8 +76,11 @@ func outcome(err error) string {
 
 // method is the way in that the first proof of a sign-in belongs to.
 func method(amr []string) string {
-	if len(amr) > 0 && amr[0] == amrFederated {
+	switch {
+	case len(amr) > 0 && amr[0] == amrFederated:
 		return "google"
+	case len(amr) > 0 && (amr[0] == amrHardware || amr[0] == amrSoftware):
+		return "passkey"
 	}
 	return "password"
 }

@@ -38,8 +38,8 @@ func newMetrics() *metricSet {
 	}
 	m := &metricSet{
 		registry:   prometheus.NewRegistry(),
-		signIns:    counter("signin_total", "Sign-ins by method (password, google) and result: ok, half (the second factor is to come), wrong, throttled, busy, refused, unavailable (Google), error.", "method", "result"),
-		seconds:    counter("second_factor_total", "Codes of a second factor by result: ok, wrong, used, paused, throttled, busy, over, error.", "result"),
+		signIns:    counter("signin_total", "Sign-ins by method (password, google, passkey) and result: ok, half (the second factor is to come), wrong, throttled, busy, refused, over and cloned (passkeys), unavailable (Google), error.", "method", "result"),
+		seconds:    counter("second_factor_total", "Codes and passkeys as second factor by result: ok, wrong, used, paused, throttled, busy, over, refused, cloned, error.", "result"),
 		throttled:  counter("throttled_total", "Attempts that a limit refused, by its lane.", "lane"),
 		tokens:     counter("token_issued_total", "Answers with tokens by grant type.", "grant"),
 		deliveries: counter("bcl_deliveries_total", "Attempts to tell a workspace that a session ended, by result: confirmed, delayed, given_up.", "result"),
@@ -59,12 +59,12 @@ func newMetrics() *metricSet {
 	m.registry.MustRegister(m.signIns, m.seconds, m.throttled, m.tokens, m.deliveries, m.mails, m.reuses, m.hashes, m.requests,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What may be alerted on is there from the start: a counter that appears at 1 has no rate.
-	for _, method := range []string{"password", "google"} {
-		for _, result := range []string{"ok", "half", "wrong", "throttled", "busy", "refused", "unavailable", "error"} {
+	for _, method := range []string{"password", "google", "passkey"} {
+		for _, result := range []string{"ok", "half", "wrong", "throttled", "busy", "refused", "over", "cloned", "unavailable", "error"} {
 			m.signIns.WithLabelValues(method, result)
 		}
 	}
-	for _, result := range []string{"ok", "wrong", "used", "paused", "throttled", "busy", "over", "error"} {
+	for _, result := range []string{"ok", "wrong", "used", "paused", "throttled", "busy", "over", "refused", "cloned", "error"} {
 		m.seconds.WithLabelValues(result)
 	}
 	for _, lane := range account.Lanes() {

@@ -144,6 +144,17 @@ func TestMetricsOfSignIn(t *testing.T) {
 			`second_factor_total{result="throttled"}`: 1, `throttled_total{lane="code/account"}`: 1,
 		})
 
+		// Passkeys.
+		grace := w.newBrowser()
+		grace.signIn(bobEmail, bobPassword)
+		key := newSoftKey()
+		grace.add(key, "Phone")
+		a.counted(t, "a passkey", func() { w.newBrowser().withKey(key).want(http.StatusOK, "/preferences/security") }, scrape{`signin_total{method="passkey",result="ok"}`: 1})
+		a.counted(t, "a passkey that nobody has", func() { w.newBrowser().withKey(newSoftKey()) }, scrape{`signin_total{method="passkey",result="wrong"}`: 1})
+		a.counted(t, "an answer to nothing", func() {
+			w.newBrowser().post(pathPasskey, url.Values{"credential": {"{}"}})
+		}, scrape{`signin_total{method="passkey",result="over"}`: 1})
+
 		// Nothing in a scrape says who it was.
 		_, text := a.asks(t, pathMetrics)
 		for _, who := range append(column(t, w, `SELECT id FROM users`), append(column(t, w, `SELECT id FROM sessions`), adaEmail, bobEmail, "nobody", "192.0.2", "acme", "Acme")...) {
