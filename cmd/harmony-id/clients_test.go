@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -57,6 +58,7 @@ type party struct {
 	AuthMethod string `json:"token_endpoint_auth_method"`
 	Alg        string `json:"id_token_signed_response_alg"`
 	Redirect   string `json:"redirect_uri"`
+	DPoP       bool   `json:"dpop"` // its requests are pushed, too
 }
 
 // partyCallback is where nobody listens: the driver takes the answer from the
@@ -70,6 +72,7 @@ type received struct {
 	Refreshed     map[string]any `json:"refreshed"`
 	UserinfoAgain map[string]any `json:"userinfoAgain"` // with the second
 	Renewed       bool           `json:"renewed"`       // whether the second is another one
+	Type          string         `json:"type"`          // of the first, as the library writes it
 	Header        map[string]any `json:"header"`        // of the ID token
 }
 
@@ -89,6 +92,9 @@ func (r received) check(t *testing.T, p party) {
 	if r.Header["alg"] != p.Alg || r.Header["kid"] == nil {
 		t.Errorf("the ID token's header is %v, want %s", r.Header, p.Alg)
 	}
+	if want := strings.ToLower(tokenTypes[p.DPoP]); strings.ToLower(r.Type) != want {
+		t.Errorf("token_type %s, want %s", r.Type, want)
+	}
 	if !r.Renewed {
 		t.Error("the same access token after refreshing")
 	}
@@ -102,8 +108,11 @@ func (r received) check(t *testing.T, p party) {
 	}
 }
 
-// eachParty serves a provider and runs play for a workspace of every kind.
-func eachParty(t *testing.T, engine string, play func(*testing.T, party)) {
+var tokenTypes = map[bool]string{false: "Bearer", true: "DPoP"}
+
+// eachParty serves a provider and runs play for a workspace of every kind, and of the
+// kinds whose requests are pushed and whose tokens are bound.
+func eachParty(t *testing.T, engine string, bound bool, play func(*testing.T, party)) {
 	sh, at := serveShell(t, dbtest.URL(t, engine))
 	sh.run(adaPassword, "user", "create", "--email", adaEmail, "--name", "Ada Lovelace", "--password-stdin").want(0)
 	var all []party
@@ -117,10 +126,19 @@ func eachParty(t *testing.T, engine string, play func(*testing.T, party)) {
 			}
 			all = append(all, p)
 		}
+		if !bound {
+			continue
+		}
+		made := sh.run("", "client", "create", "--name", "Bound "+method, "--redirect-uri", partyCallback, "--auth-method", method, "--require-par", "--dpop", "-o", "json").want(0)
+		p := party{Issuer: at, Redirect: partyCallback, DPoP: true}
+		if err := json.Unmarshal([]byte(made.stdout), &p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
 	}
 	r := sh.start("serve")
 	for _, p := range all {
-		t.Run(p.AuthMethod+"/"+p.Alg, func(t *testing.T) { play(t, p) })
+		t.Run(fmt.Sprint(p.AuthMethod, "/", p.Alg, "/", tokenTypes[p.DPoP]), func(t *testing.T) { play(t, p) })
 	}
 	if code := r.end(); code != 0 || t.Failed() {
 		t.Errorf("exit code %d\n%s", code, &r.stderr)
@@ -200,7 +218,7 @@ func TestClientsNode(t *testing.T) {
 	npm(t)
 	dbtest.Each(t, func(t *testing.T, engine string) {
 		drivers := []*driver{startDriver(t, "openid-client"), startDriver(t, "oauth4webapi")}
-		eachParty(t, engine, func(t *testing.T, p party) {
+		eachParty(t, engine, true, func(t *testing.T, p party) {
 			for _, d := range drivers {
 				var begun struct{ Authorize string }
 				d.ask(t, p, &begun)
@@ -220,7 +238,7 @@ func TestClientsNode(t *testing.T) {
 // TestClientsGoOIDC is coreos/go-oidc with x/oauth2, as its examples have it.
 func TestClientsGoOIDC(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, engine string) {
-		eachParty(t, engine, func(t *testing.T, p party) {
+		eachParty(t, engine, false, func(t *testing.T, p party) {
 			ctx := t.Context()
 			provider := must(oidc.NewProvider(ctx, p.Issuer))(t)
 			endpoint := provider.Endpoint()
@@ -269,6 +287,7 @@ func TestClientsGoOIDC(t *testing.T) {
 			r.Userinfo = about(token)
 			again := must(config.TokenSource(ctx, &oauth2.Token{RefreshToken: token.RefreshToken}).Token())(t)
 			r.Refreshed, _ = checked(again)
+			r.Type = token.TokenType
 			r.Renewed = again.AccessToken != token.AccessToken
 			r.UserinfoAgain = about(again)
 			r.check(t, p)

@@ -22,8 +22,10 @@ for (let line; !(line = await lines.next()).done; ) {
   const verifier = oauth.generateRandomCodeVerifier();
   const state = oauth.generateRandomState();
   const nonce = oauth.generateRandomNonce();
-  const authorize = new URL(as.authorization_endpoint);
-  authorize.search = new URLSearchParams({
+  // With dpop its requests are pushed (RFC 9126) and its tokens bound to a key (RFC 9449).
+  const DPoP = rp.dpop ? oauth.DPoP(client, await oauth.generateKeyPair("ES256")) : undefined;
+  const options = { ...plain, DPoP };
+  let request = {
     client_id: rp.client_id,
     redirect_uri: rp.redirect_uri,
     response_type: "code",
@@ -33,12 +35,19 @@ for (let line; !(line = await lines.next()).done; ) {
     max_age: "3600",
     state,
     nonce,
-  });
+  };
+  if (rp.dpop) {
+    const pushed = await oauth.pushedAuthorizationRequest(as, client, auth, request, options);
+    const { request_uri } = await oauth.processPushedAuthorizationResponse(as, client, pushed);
+    request = { client_id: rp.client_id, request_uri };
+  }
+  const authorize = new URL(as.authorization_endpoint);
+  authorize.search = new URLSearchParams(request);
   say({ authorize });
 
   const callback = new URL(JSON.parse((await lines.next()).value).callback);
   const params = oauth.validateAuthResponse(as, client, callback, state); // with iss (RFC 9207)
-  const answer = await oauth.authorizationCodeGrantRequest(as, client, auth, params, rp.redirect_uri, verifier, plain);
+  const answer = await oauth.authorizationCodeGrantRequest(as, client, auth, params, rp.redirect_uri, verifier, options);
   const first = await oauth.processAuthorizationCodeResponse(as, client, answer, {
     expectedNonce: nonce,
     maxAge: 3600,
@@ -47,9 +56,9 @@ for (let line; !(line = await lines.next()).done; ) {
   await oauth.validateApplicationLevelSignature(as, answer, plain);
   const claims = oauth.getValidatedIdTokenClaims(first);
   const about = async ({ access_token }) =>
-    oauth.processUserInfoResponse(as, client, claims.sub, await oauth.userInfoRequest(as, client, access_token, plain));
+    oauth.processUserInfoResponse(as, client, claims.sub, await oauth.userInfoRequest(as, client, access_token, options));
   const userinfo = await about(first);
-  const again = await oauth.refreshTokenGrantRequest(as, client, auth, first.refresh_token, plain);
+  const again = await oauth.refreshTokenGrantRequest(as, client, auth, first.refresh_token, options);
   const second = await oauth.processRefreshTokenResponse(as, client, again);
   await oauth.validateApplicationLevelSignature(as, again, plain);
   say({
@@ -57,6 +66,7 @@ for (let line; !(line = await lines.next()).done; ) {
     userinfo,
     refreshed: oauth.getValidatedIdTokenClaims(second),
     userinfoAgain: await about(second),
+    type: first.token_type,
     renewed: second.access_token !== first.access_token,
     header: JSON.parse(Buffer.from(first.id_token.split(".")[0], "base64url")),
   });

@@ -26,32 +26,34 @@ for (let line; !(line = await lines.next()).done; ) {
   const pkceCodeVerifier = client.randomPKCECodeVerifier();
   const expectedState = client.randomState();
   const expectedNonce = client.randomNonce();
-  const authorize = client.buildAuthorizationUrl(config, {
+  // With dpop its requests are pushed (RFC 9126) and its tokens bound to a key (RFC 9449).
+  const DPoP = rp.dpop ? client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256")) : undefined;
+  const request = {
     redirect_uri: rp.redirect_uri,
     scope: "openid profile email offline_access",
     code_challenge: await client.calculatePKCECodeChallenge(pkceCodeVerifier),
     code_challenge_method: "S256",
     state: expectedState,
     nonce: expectedNonce,
-  });
+  };
+  const authorize = rp.dpop
+    ? await client.buildAuthorizationUrlWithPAR(config, request, { DPoP })
+    : client.buildAuthorizationUrl(config, request);
   say({ authorize });
 
   const callback = new URL(JSON.parse((await lines.next()).value).callback);
-  const first = await client.authorizationCodeGrant(config, callback, {
-    pkceCodeVerifier,
-    expectedState,
-    expectedNonce,
-    idTokenExpected: true,
-  });
+  const checks = { pkceCodeVerifier, expectedState, expectedNonce, idTokenExpected: true };
+  const first = await client.authorizationCodeGrant(config, callback, checks, undefined, { DPoP });
   const claims = first.claims();
-  const userinfo = await client.fetchUserInfo(config, first.access_token, claims.sub);
-  const second = await client.refreshTokenGrant(config, first.refresh_token);
-  const userinfoAgain = await client.fetchUserInfo(config, second.access_token, claims.sub);
+  const userinfo = await client.fetchUserInfo(config, first.access_token, claims.sub, { DPoP });
+  const second = await client.refreshTokenGrant(config, first.refresh_token, undefined, { DPoP });
+  const userinfoAgain = await client.fetchUserInfo(config, second.access_token, claims.sub, { DPoP });
   say({
     claims,
     userinfo,
     refreshed: second.claims(),
     userinfoAgain,
+    type: first.token_type,
     renewed: second.access_token !== first.access_token,
     header: JSON.parse(Buffer.from(first.id_token.split(".")[0], "base64url")),
   });
