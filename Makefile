@@ -25,6 +25,14 @@ tools: ## Install what the tests need and this machine lacks
 bench: ## Processor time of the database's operations
 	$(GO) run ./db/dbtest/withpg -- $(GO) test -run '^$$' -bench . ./db
 
+# How long each target is fuzzed.
+FUZZTIME ?= 10m
+
+.PHONY: fuzz
+fuzz: ## Everything that strangers send, thrown at what reads it, FUZZTIME each
+	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z]*' account backup device idp secret | sed 's|/[^/]*_test.go:func | |' | while read -r room target; do \
+		echo "$$room $$target"; $(GO) test ./$$room -run '^$$' -fuzz "^$$target$$$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; done
+
 .PHONY: build
 build: ## bin/harmony-id, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/harmony-id ./cmd/harmony-id
