@@ -182,8 +182,12 @@ func raise(ctx context.Context, tx *db.Tx, in *Session, amr []string, now time.T
 	if token, err = rotate(ctx, tx, in.ID); err != nil {
 		return "", err
 	}
-	if amr = withAMR(in.AMR, amr); whole(in.AMR) {
+	switch first := keyFirst(in.AMR); {
+	case first && in.ACR == ACR2FA: // all that was proved at sign-in stays true
 		amr = in.AMR
+	case first && keyFirst(amr): // the key, which checked who holds it this time (see proveSecond)
+	default:
+		amr = withAMR(in.AMR, amr)
 	}
 	_, err = tx.Exec(ctx, `UPDATE sessions SET amr = $1, acr = $2, second_at = $3 WHERE id = $4`,
 		strings.Join(amr, " "), ACR2FA, db.Micros(now), in.ID)
@@ -209,14 +213,14 @@ func keyFirst(amr []string) bool {
 	return len(amr) > 0 && (amr[0] == amrHardware || amr[0] == amrSoftware)
 }
 
-// whole reports whether amr is one passkey that was both factors: nothing that becomes
+// Whole reports whether amr is one passkey that was both factors: nothing that becomes
 // of another second factor changes that. (A key that was only touched is followed by
 // the code of an app, see Finish.)
-func whole(amr []string) bool {
+func Whole(amr []string) bool {
 	return keyFirst(amr) && slices.Contains(amr, amrMFA) && !slices.Contains(amr, amrOTP)
 }
 
-// notWhole is the part of a statement on a session that asks the contrary of whole.
+// notWhole is the part of a statement on a session that asks the contrary of Whole.
 const notWhole = `amr NOT IN ('` + amrHardware + ` ` + amrUser + ` ` + amrMFA + `', '` + amrSoftware + ` ` + amrUser + ` ` + amrMFA + `')`
 
 // endSessions ends the sessions of a person but for one (keep, "" for none), and
@@ -268,9 +272,18 @@ func (s *Store) Prove(ctx context.Context, in *Session, f Proof) (token string, 
 }
 
 func (s *Store) proveSecond(ctx context.Context, in *Session, f SecondFactor, known string, d Device) (token string, err error) {
+	// A touch is all that is left of the session's sign-in, when the app that was
+	// asked beside it is gone: what does not do after it there does not do here.
+	touched := keyFirst(in.AMR) && in.ACR == ACR1FA
+	if touched && f.Backup {
+		return "", ErrWrong
+	}
 	p, err := s.judge(ctx, Event{Kind: EventConfirmFailed, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d}, known, f)
 	if err != nil {
 		return "", err
+	}
+	if touched && p.key != nil && !p.key.verified {
+		return "", ErrNotVerified
 	}
 	defer func() { err = s.refused(ctx, p.key, in.ID, d, err) }()
 	now := time.Now()

@@ -1026,3 +1026,45 @@ func (b *browser) fillConfirm(p *page, password string) *page {
 }
 
 const passkeyCookieName = "__Host-harmony-passkey"
+
+// What a touched key and the code of an app opened, no confirmation makes look like one
+// passkey that checked who holds it, which is what two-factor authentication that is
+// turned off takes nothing from.
+func TestTouchedKeyConfirms(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, a := w.twoFactor()
+		k := newSoftKey()
+		k.verifies = false
+		b.add(k, "Blue key")
+		time.Sleep(30 * time.Second)
+		c := w.newBrowser()
+		c.withKey(k)
+		c.verify(c.get("/login/verify"), a.code()).want(http.StatusOK, "/preferences/security")
+		amr := func(want, acr string) {
+			t.Helper()
+			if got := c.connect(w.acme, "", "").claims(); fmt.Sprint(got["amr"]) != want || got["acr"] != acr {
+				t.Errorf("amr %v, acr %v, want %s, %s", got["amr"], got["acr"], want, acr)
+			}
+		}
+		time.Sleep(account.ProofLife + time.Minute)
+		c.confirmKey(k, "passkey_add", pathAddKey).want(http.StatusOK, pathAddKey)
+		amr("[hwk user otp mfa]", account.ACR2FA)
+		time.Sleep(account.ProofLife + time.Minute)
+		c.post("/login/confirm", url.Values{"with": {"backup_code"}, "for": {"disable"}, "to": {pathOff}, "backup_code": {a.codes[0]}}).want(http.StatusOK, "/login/backup-code/used")
+		amr("[hwk user otp mfa]", account.ACR2FA)
+		c.post(pathOff, url.Values{}).want(http.StatusOK, "/preferences/security")
+		amr("[hwk user]", account.ACR1FA)
+
+		// Nor do a touch or a backup code make two factors of the touch that is left.
+		p := c.post(pathKeysOn, url.Values{})
+		p.want(http.StatusOK, pathKeysOn)
+		codes := p.backupCodes()
+		c.post(pathKeysOn+"/save", url.Values{"saved": {"on"}}).want(http.StatusOK, "/preferences/security")
+		c.confirmKey(k, "disable", pathOff).want(http.StatusUnprocessableEntity, "/login/confirm")
+		c.post("/login/confirm", url.Values{"with": {"backup_code"}, "for": {"disable"}, "to": {pathOff}, "backup_code": {codes[0]}}).want(http.StatusUnprocessableEntity, "/login/confirm")
+		amr("[hwk user]", account.ACR1FA)
+		k.verifies = true
+		c.confirmKey(k, "disable", pathOff).want(http.StatusOK, pathOff)
+		amr("[hwk user mfa]", account.ACR2FA)
+	})
+}
