@@ -738,6 +738,10 @@ func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, d Dev
 		if last {
 			return ErrLastWay
 		}
+		// One whose first proof it was waits for a code alone.
+		if _, err := tx.Exec(ctx, `DELETE FROM logins WHERE user_id = $1`, in.UserID); err != nil {
+			return err
+		}
 		e.Detail.Passkeys = []string{name}
 		return Record(ctx, tx, e)
 	}))

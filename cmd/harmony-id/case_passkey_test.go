@@ -1068,3 +1068,18 @@ func TestTouchedKeyConfirms(t *testing.T) {
 		amr("[hwk user mfa]", account.ACR2FA)
 	})
 }
+
+// A key that is removed while its touch waits for the code leads nowhere any more.
+func TestWA12_RemovedBeforeTheCode(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, a := w.twoFactor()
+		k := newSoftKey()
+		k.verifies = false
+		b.add(k, "Blue key")
+		thief := w.newBrowser()
+		thief.withKey(k).want(http.StatusOK, "/login/verify")
+		b.post(pathRemovePasskey, url.Values{"id": {w.texts(`SELECT id FROM passkeys`)[0]}}).want(http.StatusOK, "/preferences/security")
+		thief.post("/login/verify", url.Values{"code": {a.code()}})
+		thief.in(false)
+	})
+}
