@@ -722,7 +722,7 @@ func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, d Dev
 		if err := alive(ctx, tx, in.ID); err != nil {
 			return err
 		}
-		last, err := lastWay(ctx, tx, in.UserID)
+		last, err := lastWay(ctx, tx, in.UserID, id)
 		if err != nil {
 			return err
 		}
@@ -747,15 +747,20 @@ func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, d Dev
 	}))
 }
 
-// lastWay reports whether a person has one passkey and cannot be without: it is the
-// second factor of who has no app while two-factor authentication is on, or the way
-// in of who has neither a password nor Google.
-func lastWay(ctx context.Context, tx *db.Tx, userID string) (bool, error) {
-	var keys int
+// lastWay reports whether a person cannot be without this passkey: it is the last second
+// factor of who has no app while two-factor authentication is on, or the last way in of
+// who has neither a password nor Google. A key that never verified its holder is a way
+// in with an app only.
+func lastWay(ctx context.Context, tx *db.Tx, userID, id string) (bool, error) {
+	var others, verifying int
 	var method string
 	var password, app sql.NullInt64
 	err := tx.QueryRow(ctx, `
-		SELECT u.method, length(u.password_hash), length(t.secret_sealed), (SELECT COUNT(*) FROM passkeys p WHERE p.user_id = u.id)
-		FROM users u LEFT JOIN totp t ON t.user_id = u.id WHERE u.id = $1`, userID).Scan(&method, &password, &app, &keys)
-	return keys == 1 && (app.Valid && app.Int64 == 0 || Method(method) == MethodPassword && !password.Valid), err
+		SELECT u.method, length(u.password_hash), length(t.secret_sealed), (SELECT COUNT(*) FROM passkeys p WHERE p.user_id = u.id AND p.id <> $2),
+			(SELECT COUNT(*) FROM passkeys p WHERE p.user_id = u.id AND p.id <> $2 AND p.verifies = 1)
+		FROM users u LEFT JOIN totp t ON t.user_id = u.id WHERE u.id = $1`, userID, id).Scan(&method, &password, &app, &others, &verifying)
+	if app.Int64 > 0 {
+		verifying = others
+	}
+	return app.Valid && app.Int64 == 0 && others == 0 || Method(method) == MethodPassword && !password.Valid && verifying == 0, err
 }

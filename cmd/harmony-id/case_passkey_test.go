@@ -1083,3 +1083,23 @@ func TestWA12_RemovedBeforeTheCode(t *testing.T) {
 		thief.in(false)
 	})
 }
+
+// WA-20: a key that is only touched is no way in.
+func TestWA20_TouchIsNoWayIn(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, _ := w.withPasskey("One")
+		id := w.texts(`SELECT id FROM passkeys`)[0]
+		k := newSoftKey()
+		k.verifies = false
+		b.add(k, "Blue key")
+		w.exec(`UPDATE users SET password_hash = NULL WHERE id = $1`, w.ada.ID)
+		b.post(pathRemovePasskey, url.Values{"id": {id}}).want(http.StatusConflict, pathRemovePasskey)
+		// With the code of an app it is.
+		a := b.enable()
+		time.Sleep(30 * time.Second)
+		b.post(pathRemovePasskey, url.Values{"id": {id}}).want(http.StatusOK, "/preferences/security")
+		c := w.newBrowser()
+		c.withKey(k)
+		c.verify(c.get("/login/verify"), a.code()).want(http.StatusOK, "/preferences/security")
+	})
+}
