@@ -265,7 +265,7 @@ func (s *Store) ProveGoogle(ctx context.Context, in *Session, id Identity, d Dev
 }
 
 // LinkGoogle has a person sign in with Google from now on: the password, its links
-// and every session end. Its errors are *InvalidError (among them that the identity
+// and every session end. Passkeys stay, here and with UnlinkGoogle: the mail names them. Its errors are *InvalidError (among them that the identity
 // belongs to another account) and ErrNotFound.
 func (s *Store) LinkGoogle(ctx context.Context, userID, issuer, subject, number string, by Actor) error {
 	if err := CheckCase(number); err != nil {
@@ -306,7 +306,11 @@ func (s *Store) switchMethod(ctx context.Context, userID string, to Method, issu
 		if _, err := tx.Exec(ctx, `DELETE FROM enrollments WHERE user_id = $1`, userID); err != nil {
 			return err
 		}
-		e := Event{Kind: EventMethodPassword, UserID: userID, Actor: by, Detail: Detail{Case: number}}
+		keys, err := readPasskeys(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		e := Event{Kind: EventMethodPassword, UserID: userID, Actor: by, Detail: Detail{Case: number, Passkeys: keys.names()}}
 		if to == MethodGoogle {
 			e.Kind = EventMethodGoogle
 		}

@@ -158,7 +158,7 @@ func (m Mail) facts(s *speaker) []fact {
 }
 
 // passkeys names the passkeys that it is about: one, and its new name where it has one,
-// or those that a reset removed or left.
+// or those that a reset removed, or that it or another way to sign in left.
 func (m Mail) passkeys(s *speaker) (out []fact) {
 	names := make([]string, len(m.Passkeys))
 	for i, name := range m.Passkeys {
@@ -170,7 +170,7 @@ func (m Mail) passkeys(s *speaker) (out []fact) {
 	case len(names) == 0:
 	case m.Kind == "two_factor_reset":
 		out = append(out, fact{Name: s.say("mail.passkeys_removed"), Value: strings.Join(names, ", ")})
-	case m.Kind == "password_reset", m.Kind == "password_set":
+	case m.Kind == "password_reset", m.Kind == "password_set", m.Kind == "method_google", m.Kind == "method_password":
 		out = append(out, fact{Name: s.say("mail.passkeys_left"), Value: strings.Join(names, ", ")})
 	default:
 		out = append(out, fact{Name: s.say("mail.passkey"), Value: names[0]})

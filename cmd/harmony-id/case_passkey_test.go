@@ -13,6 +13,7 @@ import (
 
 	"github.com/harmony/id/account"
 	"github.com/harmony/id/idp"
+	"github.com/harmony/id/login"
 )
 
 // Passkeys and security keys: the WA cases, with a soft authenticator. Chromium's
@@ -1101,5 +1102,26 @@ func TestWA20_TouchIsNoWayIn(t *testing.T) {
 		c := w.newBrowser()
 		c.withKey(k)
 		c.verify(c.get("/login/verify"), a.code()).want(http.StatusOK, "/preferences/security")
+	})
+}
+
+// WA-19: support that switches how somebody signs in leaves passkeys, and says which.
+func TestWA19_AnotherMethod(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		_, k := w.withPasskey("Work laptop")
+		w.mails()
+		if err := w.house.accounts.LinkGoogle(t.Context(), w.ada.ID, login.GoogleIssuer, veraSub, "4711", supporter); err != nil {
+			t.Fatal(err)
+		}
+		if m := w.mail(adaEmail, "You sign in with Google now"); !strings.Contains(m.Text, "Passkeys that still sign you in: Work laptop") {
+			t.Errorf("%s", m.Text)
+		}
+		if err := w.house.accounts.UnlinkGoogle(t.Context(), w.ada.ID, "4712", supporter); err != nil {
+			t.Fatal(err)
+		}
+		if m := w.mail(adaEmail, "You sign in with a password now"); !strings.Contains(m.Text, "Passkeys that still sign you in: Work laptop") {
+			t.Errorf("%s", m.Text)
+		}
+		w.newBrowser().withKey(k).want(http.StatusOK, "/preferences/security")
 	})
 }

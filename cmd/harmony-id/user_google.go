@@ -19,7 +19,7 @@ type userLinkGoogle struct {
 
 // Help shows an example.
 func (userLinkGoogle) Help() string {
-	return "The password stops working, all sessions end, and the person is told by email.\n\n" +
+	return "The password stops working, all sessions end, and the person is told by email, with the passkeys that still sign them in: harmony-id user reset-2fa removes those.\n\n" +
 		example(`harmony-id user link-google ada@example.com --sub 110169484474386276334 --case 4711`)
 }
 
@@ -42,7 +42,7 @@ type userUnlinkGoogle struct {
 
 // Help shows an example.
 func (userUnlinkGoogle) Help() string {
-	return "Google does not open the account any more, all sessions end, and the person is told by email. harmony-id user reset-link gives them a link to set a password.\n\n" +
+	return "Google does not open the account any more, all sessions end, and the person is told by email, with the passkeys that still sign them in: harmony-id user reset-2fa removes those. harmony-id user reset-link gives them a link to set a password.\n\n" +
 		example(`harmony-id user unlink-google ada@example.com --case 4711`)
 }
 
