@@ -98,6 +98,10 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 	switch l.Kind {
 	case account.EventSignedIn:
 		m.How = how(d.AMR)
+	case account.EventCodeFailed:
+		if how(d.AMR) == "passkey" {
+			m.Kind, m.URL = "code_failed_key", cfg.Issuer.JoinPath("/preferences/security/passkeys").String()
+		}
 	case account.EventTwoFactorOff:
 		m.How = second(d.AMR)
 	case account.EventResetRequested:

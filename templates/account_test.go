@@ -544,6 +544,7 @@ func TestEvents(t *testing.T) {
 		{ActivityEvent{Kind: "signed_in_again", How: "code"}, "Confirmed it was you with code"},
 		{ActivityEvent{Kind: "signed_in_again"}, "Confirmed it was you"},
 		{ActivityEvent{Kind: "code_failed", How: "password"}, "Right password, but the code was wrong"},
+		{ActivityEvent{Kind: "code_failed", How: "passkey"}, "Right security key, but the code was wrong"},
 		{ActivityEvent{Kind: "method_google", Support: true, Case: "4711"}, "Harmony support switched your sign-in to Google"},
 		{ActivityEvent{Kind: "code_failed", How: "google"}, "Google confirmed it was you, but the code was wrong"},
 		{ActivityEvent{Kind: "backup_code_used", Count: 8}, "Used a backup code. 8 left"},

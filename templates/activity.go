@@ -118,6 +118,7 @@ func (v *view) Event(e ActivityEvent) (string, error) {
 	}{
 		{"_support", e.Support},
 		{"_limit", e.Limit},
+		{"_key", e.How == "passkey"},
 		{"_google", strings.HasPrefix(e.How, "google")},
 		{"_how", v.Text["with."+e.How] != ""},
 		{"_device", e.Other != nil},

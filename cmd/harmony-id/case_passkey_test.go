@@ -1125,3 +1125,24 @@ func TestWA19_AnotherMethod(t *testing.T) {
 		w.newBrowser().withKey(k).want(http.StatusOK, "/preferences/security")
 	})
 }
+
+// Wrong codes after a key that was only touched say that somebody has the key, and
+// nothing of a password.
+func TestWrongCodesAfterAKey(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		b, _ := w.twoFactor()
+		k := newSoftKey()
+		k.verifies = false
+		b.add(k, "Blue key")
+		w.mails()
+		thief := w.newBrowser()
+		thief.withKey(k).want(http.StatusOK, "/login/verify")
+		for range 3 {
+			thief.post("/login/verify", url.Values{"code": {"000000"}})
+		}
+		if m := w.mail(adaEmail, "Someone has a security key of yours"); strings.Contains(m.Text, "Your password was") || !strings.Contains(m.Text, "/preferences/security/passkeys") {
+			t.Errorf("%s", m.Text)
+		}
+		b.get("/preferences/activity").wantText("Right security key, but the code was wrong")
+	})
+}
