@@ -328,7 +328,7 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope, jkt string)
 	if g.claims, err = readClaims(claims); err != nil {
 		return nil, err
 	}
-	if nowACR == account.ACR1FA && g.acr == account.ACR2FA { // two-factor authentication was turned off since
+	if nowACR == account.ACR1FA && g.acr == account.ACR2FA && !account.Whole(g.amr) { // two-factor authentication was turned off since
 		if c.Require2FA {
 			return nil, fmt.Errorf("%w (the client demands a second factor, which the person turned off)", errInvalidGrant)
 		}

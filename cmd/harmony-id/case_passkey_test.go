@@ -1146,3 +1146,22 @@ func TestWrongCodesAfterAKey(t *testing.T) {
 		b.get("/preferences/activity").wantText("Right security key, but the code was wrong")
 	})
 }
+
+// Who signs in again with a password takes nothing from what a workspace was granted
+// after a passkey that was both factors.
+func TestPasskeyThenPassword(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		_, k := w.withPasskey("One")
+		vault := w.add(idp.Client{ID: "vault", Name: "Vault", RedirectURIs: []string{"https://vault.test/cb"}, RequirePKCE: true, Require2FA: true})
+		b := w.newBrowser()
+		b.withKey(k)
+		kept := b.connect(vault, "", "")
+		b.fill(b.get("/login?another=1"), adaEmail, adaPassword).want(http.StatusOK, "/preferences/security")
+		if got := b.connect(w.acme, "", "").claims(); fmt.Sprint(got["amr"]) != "[pwd]" || got["acr"] != account.ACR1FA {
+			t.Errorf("amr %v, acr %v", got["amr"], got["acr"])
+		}
+		if got := vault.refresh(kept.RefreshToken).ok().claims(); fmt.Sprint(got["amr"]) != "[hwk user mfa]" || got["acr"] != account.ACR2FA {
+			t.Errorf("amr %v, acr %v", got["amr"], got["acr"])
+		}
+	})
+}
