@@ -171,7 +171,7 @@
     form.elements.credential.value = "";
     try {
       const answer = await fetch(form.dataset.passkey, { method: "POST", body: new URLSearchParams(new FormData(form)), signal });
-      if (answer.status === 403) return location.reload(); // the last proof is too old by now
+      if (answer.status === 403 && form.dataset.create !== undefined) return location.reload(); // the last proof is too old by now
       if (!answer.ok) throw { name: answer.status };
       const { publicKey } = await answer.json();
       const credential = await (form.dataset.create === undefined
