@@ -174,8 +174,12 @@ func (h *Handler) notMe(w http.ResponseWriter, r *http.Request, in *account.Sess
 	if err != nil {
 		return err
 	}
+	keys, err := h.passkeyList(r, in)
+	if err != nil {
+		return err
+	}
 	return web.Show(w, r, http.StatusOK, templates.NotMe{
-		Account: accountOf(in), Method: string(in.Method), TwoFactor: in.TwoFactor, Others: others, CancelURL: pathActivity,
+		Account: accountOf(in), Method: string(in.Method), TwoFactor: in.TwoFactor, Passkeys: keys != nil && len(keys.Keys) > 0, Others: others, CancelURL: pathActivity,
 	})
 }
 

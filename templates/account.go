@@ -584,6 +584,7 @@ type NotMe struct {
 	Account
 	Method    string // "password" or "google"
 	TwoFactor bool
+	Passkeys  bool // there are some, which a new password leaves as they are
 	Others    int
 	CancelURL string
 }

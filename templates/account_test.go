@@ -54,7 +54,7 @@ func accountPages() map[string]Page {
 		"reset, invited":                 Reset{Email: "3@4.5", Invited: true, Password: NewPassword{MinLength: 12}},
 		"sign in, password reset":        SignIn{Notice: "password_reset"},
 		"not me":                         NotMe{Account: someone, Method: "password", Others: 1, CancelURL: "/6"},
-		"not me, Google":                 NotMe{Account: someone, Method: "google", TwoFactor: true, Others: 2, CancelURL: "/6"},
+		"not me, Google":                 NotMe{Account: someone, Method: "google", TwoFactor: true, Passkeys: true, Others: 2, CancelURL: "/6"},
 		"not me, only here":              NotMe{Account: someone, Method: "password", TwoFactor: true, CancelURL: "/6"},
 		"sessions, only here":            Sessions{Account: someone, This: SessionRow{ID: "1", Active: true, SignedInAt: now, How: "password"}},
 		"activity, nothing":              Activity{Account: someone},

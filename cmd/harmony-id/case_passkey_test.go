@@ -1018,6 +1018,25 @@ func TestPasskeyEndpoints(t *testing.T) {
 	})
 }
 
+// Mails about passkeys lead to "This wasn’t me", which says what a new password does not
+// do: a passkey that a thief added goes on signing in until it is removed.
+func TestNotMe_Passkeys(t *testing.T) {
+	onOne(t, func(t *testing.T, w *world) {
+		b, k := w.newBrowser(), newSoftKey()
+		b.signIn(adaEmail, adaPassword)
+		const step = "Remove passkeys that aren’t yours"
+		if p := b.get("/preferences/not-me"); strings.Contains(p.body, step) {
+			t.Error("there are none")
+		}
+		b.add(k, "A thief's")
+		p := b.get("/preferences/not-me")
+		p.wantText(step)
+		if !strings.Contains(p.body, `href="/preferences/security#passkeys"`) {
+			t.Error("it does not lead to them")
+		}
+	})
+}
+
 // fillConfirm gives the password on the page that asks for it.
 func (b *browser) fillConfirm(p *page, password string) *page {
 	b.w.t.Helper()
