@@ -635,6 +635,19 @@ func TestTabs(t *testing.T) {
 	}
 }
 
+// What was done to a passkey is told in the section that its form leads back to, the
+// last of a long page; everything else at the top.
+func TestNoticeIsWhereItsFormLeads(t *testing.T) {
+	for _, name := range notices() {
+		p := Security{Method: "password", Passkeys: &PasskeyList{}, Account: Account{Notice: name, NoticeText: "1"}}
+		page := render(t, Renderer{}, p)
+		at, section := strings.Index(page, `role="status"`), strings.Index(page, `id="passkeys"`)
+		if inside := strings.HasPrefix(name, "passkey_"); at < 0 || section < 0 || (at > section) != inside || strings.Count(page, `role="status"`) != 1 {
+			t.Errorf("%s: the notice is at %d, the section at %d, in it: %v", name, at, section, inside)
+		}
+	}
+}
+
 // A dialog gives the page its title, so that tabs of a browser can be told apart.
 func TestTitles(t *testing.T) {
 	pages := accountPages()

@@ -4,6 +4,7 @@ package templates
 type notice struct {
 	Kind string // "good", "warn", or "" for what is neither
 	Text string
+	Keys bool // it stands in the section of passkeys, to which such a form leads back
 }
 
 // Notice is what the page has to tell besides what it is for, nil for nothing.
@@ -20,6 +21,8 @@ func (v *view) Notice() (*notice, error) {
 	}
 	n := &notice{Kind: "good"}
 	switch name {
+	case "passkey_added", "passkey_renamed", "passkey_removed":
+		n.Keys = true
 	case "nothing_to_end", "reset_waiting", "two_factor_on_already", "google_cancelled", "google_password":
 		n.Kind = ""
 	case "set_up_expired", "sign_in_over", "google_unverified", "google_other", "google_no_account", "google_domain":
