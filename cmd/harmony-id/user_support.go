@@ -16,7 +16,7 @@ type userReset2FA struct {
 
 // Help shows an example.
 func (userReset2FA) Help() string {
-	return "For a person who lost both the app and the backup codes. Their passkeys are removed, too, and named in the email that they get. All their sessions end.\n\n" +
+	return "For a person who lost the app, the backup codes and their passkeys, or whose account somebody else had a hand in. Every passkey is removed, too, and named in the email that they get. All their sessions end.\n\n" +
 		example(`harmony-id user reset-2fa ada@example.com --case 4711`)
 }
 
