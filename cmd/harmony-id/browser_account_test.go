@@ -123,6 +123,16 @@ func (b *tab) click(name string) {
 // fill puts a text into a field, all at once, as password managers do.
 func (b *tab) fill(name, text string) {
 	b.t.Helper()
+	for range 5 { // a dialog that opens meanwhile takes the focus away
+		b.typeInto(name, text)
+		if js[bool](b, "document.activeElement.value === "+strconv.Quote(text)) {
+			return
+		}
+	}
+}
+
+func (b *tab) typeInto(name, text string) {
+	b.t.Helper()
 	b.do(chromedp.Clear(name, named(name)), chromedp.Focus(name, named(name)), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, input.InsertText, input.InsertTextParams{Text: text})
 		return err
