@@ -448,19 +448,11 @@ func (h *Handler) googleCallback(w http.ResponseWriter, r *http.Request) error {
 	if err == nil && f.SessionID != "" {
 		return h.googleConfirmed(w, r, f, id)
 	}
-	whole := false
+	var l *account.Login
 	if err == nil {
-		var l *account.Login
-		if l, err = h.Accounts.CheckGoogle(r.Context(), *id, h.Google.cfg.SignUp, session.Device(r)); err == nil {
-			whole, err = h.Sessions.Start(w, r, l)
-		}
+		l, err = h.Accounts.CheckGoogle(r.Context(), *id, h.Google.cfg.SignUp, session.Device(r))
 	}
-	switch {
-	case err == nil && whole:
-		http.Redirect(w, r, f.To, http.StatusSeeOther)
-		return nil
-	case err == nil:
-		http.Redirect(w, r, withTo(pathVerify, f.To), http.StatusSeeOther)
+	if err = h.start(w, r, l, f.To, err); err == nil {
 		return nil
 	}
 	return h.googleRefused(w, r, f, id, err)

@@ -138,16 +138,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) error {
 		Browser:  h.Sessions.Known(r),
 		Device:   session.Device(r),
 	})
-	whole := false
-	if err == nil {
-		whole, err = h.Sessions.Start(w, r, l)
-	}
-	switch {
-	case err == nil && whole:
-		http.Redirect(w, r, to, http.StatusSeeOther)
-		return nil
-	case err == nil:
-		http.Redirect(w, r, withTo(pathVerify, to), http.StatusSeeOther)
+	if err = h.start(w, r, l, to, err); err == nil {
 		return nil
 	}
 
@@ -265,3 +256,20 @@ func fix(p *templates.SignIn, in *account.Session) {
 func withTo(path, to string) string { return path + "?" + url.Values{"to": {to}}.Encode() }
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
+
+// start goes on after a first proof that err did not refuse: to the second, or to
+// where the person wanted to go.
+func (h *Handler) start(w http.ResponseWriter, r *http.Request, l *account.Login, to string, err error) error {
+	if err != nil {
+		return err
+	}
+	whole, err := h.Sessions.Start(w, r, l)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		to = withTo(pathVerify, to)
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}

@@ -54,16 +54,7 @@ func (h *Handler) passkey(w http.ResponseWriter, r *http.Request) error {
 		return h.toSignIn(w, r)
 	}
 	l, err := h.Accounts.CheckPasskey(r.Context(), *answer, session.Device(r))
-	whole := false
-	if err == nil {
-		whole, err = h.Sessions.Start(w, r, l)
-	}
-	switch {
-	case err == nil && whole:
-		http.Redirect(w, r, to, http.StatusSeeOther)
-		return nil
-	case err == nil:
-		http.Redirect(w, r, withTo(pathVerify, to), http.StatusSeeOther)
+	if err = h.start(w, r, l, to, err); err == nil {
 		return nil
 	}
 	h.note(r, "", err)
