@@ -73,19 +73,70 @@ func count(ctx context.Context, tx *db.Tx, c secret.Column) (map[string]int64, e
 // holds up a sign-in.
 const batch = 100
 
-// A Result is what Run did.
+// ErrOtherKey means that the first key of a ring opens nothing of what was sealed
+// under its id: another file has another key of that name.
+var ErrOtherKey = errors.New("the first key of the file opens nothing of what was sealed under its name: another file has another key of that name")
+
+// A Result is what Run or Check did.
 type Result struct {
+	Opened   int64 // with a key of the ring
 	Resealed int64
 	Refused  int64 // values that do not open, and stay as they are
 	Why      error // of the first of these; nil: there were none
 }
 
+// open opens a value for its row, and counts it.
+func (r *Result) open(box *secret.Box, c secret.Column, v value) (plain []byte, ok bool) {
+	plain, err := box.Open(v.sealed, c.Row(v.key))
+	if err == nil {
+		r.Opened++
+		return plain, true
+	}
+	r.Refused++
+	if r.Why == nil {
+		r.Why = fmt.Errorf("%s: %w", c.Row(v.key), err)
+	}
+	return nil, false
+}
+
+// Check opens the values of the columns that a key of the ring, by its id, sealed.
+// One that does not open for its row is counted.
+func Check(ctx context.Context, d *db.DB, ring *secret.Ring, columns []secret.Column) (Result, error) {
+	return openAll(ctx, d, ring, columns, ring.Has)
+}
+
+// openAll opens the values of the columns that a key sealed which is meant.
+func openAll(ctx context.Context, d *db.DB, ring *secret.Ring, columns []secret.Column, meant func(keyID string) bool) (r Result, err error) {
+	for _, c := range columns {
+		box := ring.Box(c.Purpose)
+		err := each(ctx, d, c, func(page []value) error {
+			for _, v := range page {
+				if id, ok := secret.KeyOf(v.sealed); ok && meant(id) {
+					r.open(box, c, v)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return r, fmt.Errorf("reading %s.%s: %w", c.Table, c.Column, err)
+		}
+	}
+	return r, nil
+}
+
 // Run seals every value of the columns with the first key of the ring that
 // another key sealed. It can be stopped at any point and run again; the rows say
 // how far it came. A value that is changed meanwhile stays as it was changed. One
-// that does not open for its row is left alone and counted.
+// that does not open for its row is left alone and counted. Errors: ErrOtherKey,
+// before anything is sealed.
 func Run(ctx context.Context, d *db.DB, ring *secret.Ring, columns []secret.Column) (Result, error) {
-	var r Result
+	r, err := openAll(ctx, d, ring, columns, func(id string) bool { return id == ring.KeyID() })
+	if err != nil {
+		return r, err
+	}
+	if r.Opened == 0 && r.Refused > 0 {
+		return r, ErrOtherKey
+	}
 	for _, c := range columns {
 		if err := r.column(ctx, d, ring, c); err != nil {
 			return r, fmt.Errorf("sealing %s.%s: %w", c.Table, c.Column, err)
@@ -102,6 +153,31 @@ type value struct {
 
 func (r *Result) column(ctx context.Context, d *db.DB, ring *secret.Ring, c secret.Column) error {
 	box := ring.Box(c.Purpose)
+	return each(ctx, d, c, func(page []value) error {
+		var changes []value
+		for _, v := range page {
+			if id, ok := secret.KeyOf(v.sealed); ok && id == ring.KeyID() {
+				continue
+			}
+			if plain, ok := r.open(box, c, v); ok {
+				v.fresh = box.Seal(plain, c.Row(v.key))
+				changes = append(changes, v)
+			}
+		}
+		if len(changes) == 0 {
+			return nil
+		}
+		done, err := replace(ctx, d, c, changes)
+		if err != nil {
+			return err
+		}
+		r.Resealed += done
+		return nil
+	})
+}
+
+// each calls fn with every value of the column, a page at a time.
+func each(ctx context.Context, d *db.DB, c secret.Column, fn func(page []value) error) error {
 	var after any
 	for {
 		page, err := read(ctx, d, c, after)
@@ -109,30 +185,9 @@ func (r *Result) column(ctx context.Context, d *db.DB, ring *secret.Ring, c secr
 			return err
 		}
 		after = page[len(page)-1].key
-		var changes []value
-		for _, v := range page {
-			if id, ok := secret.KeyOf(v.sealed); ok && id == ring.KeyID() {
-				continue
-			}
-			plain, err := box.Open(v.sealed, c.Row(v.key))
-			if err != nil {
-				r.Refused++
-				if r.Why == nil {
-					r.Why = fmt.Errorf("%s: %w", c.Row(v.key), err)
-				}
-				continue
-			}
-			v.fresh = box.Seal(plain, c.Row(v.key))
-			changes = append(changes, v)
-		}
-		if len(changes) == 0 {
-			continue
-		}
-		done, err := replace(ctx, d, c, changes)
-		if err != nil {
+		if err := fn(page); err != nil {
 			return err
 		}
-		r.Resealed += done
 	}
 }
 

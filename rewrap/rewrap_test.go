@@ -3,6 +3,7 @@ package rewrap
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,15 +23,8 @@ var (
 
 func rings(t *testing.T) (old, mixed *secret.Ring) {
 	t.Helper()
-	a, b := secret.GenerateKeyFile(), secret.GenerateKeyFile()
-	parse := func(text []byte) *secret.Ring {
-		r, err := secret.ParseRing(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	return parse(a), parse(append(b, a...))
+	a, b := string(secret.GenerateKeyFile()), string(secret.GenerateKeyFile())
+	return parsed(t, a), parsed(t, b+a)
 }
 
 // rows is how many values each of the columns of a test has: several batches.
@@ -206,4 +200,53 @@ func TestRefused(t *testing.T) {
 			t.Errorf("used: %v", got)
 		}
 	})
+}
+
+// A key of another file that has the same name seals nothing: what it sealed would open
+// nowhere else. Check finds it out, too.
+func TestSameNameOtherKey(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, engine string) {
+		d := dbtest.New(t, engine)
+		text := string(secret.GenerateKeyFile())
+		old, theirs := parsed(t, text), parsed(t, named("new", text))
+		withValues(t, d, old)
+		exec(t, d, `UPDATE boxes SET value_sealed = $1 WHERE id = 'b0240'`, theirs.Box("box").Seal([]byte("b0240"), "boxes/b0240"))
+		mine := parsed(t, named("new", text))
+		r, err := Run(t.Context(), d, mine, both)
+		if !errors.Is(err, ErrOtherKey) || r.Resealed != 0 || r.Refused != 1 {
+			t.Errorf("Run with another key of this name: %+v, %v", r, err)
+		}
+		opens(t, d, theirs)
+		if r, err := Check(t.Context(), d, mine, both); err != nil || r.Refused != 1 || r.Opened != 2*rows-1 || !strings.Contains(r.Why.Error(), "boxes/b0240") {
+			t.Errorf("Check = %+v, %v", r, err)
+		}
+		if r, err := Check(t.Context(), d, theirs, both); err != nil || r.Refused != 0 || r.Opened != 2*rows {
+			t.Errorf("Check with the right key = %+v, %v", r, err)
+		}
+		if r, err := Check(t.Context(), d, old, both); err != nil || r.Refused != 0 || r.Opened != 2*rows-1 {
+			t.Errorf("Check without the key = %+v, %v", r, err)
+		}
+		// One value that was damaged holds nothing up.
+		if r, err := Run(t.Context(), d, theirs, both); err != nil || r.Resealed != 2*rows-1 {
+			t.Errorf("Run = %+v, %v", r, err)
+		}
+		exec(t, d, `UPDATE boxes SET value_sealed = $1 WHERE id = 'b0001'`, mine.Box("box").Seal([]byte("b0001"), "boxes/b0001"))
+		if r, err := Run(t.Context(), d, theirs, both); err != nil || r.Resealed != 0 || r.Refused != 1 {
+			t.Errorf("Run with a damaged value = %+v, %v", r, err)
+		}
+	})
+}
+
+// named is a key file with a new key of this name before the keys of another file.
+func named(id, text string) string {
+	return id + ":" + base64.StdEncoding.EncodeToString(secret.Hash(secret.Token(""))) + "\n" + text
+}
+
+func parsed(t *testing.T, text string) *secret.Ring {
+	t.Helper()
+	r, err := secret.ParseRing([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

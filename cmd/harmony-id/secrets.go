@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -69,8 +70,8 @@ type ringed struct {
 }
 
 // with runs one act with the ring, shows what sealed values there are then, and
-// refuses a ring that lacks a key of one.
-func (c ringed) with(ctx context.Context, p *program, act func(*db.DB, *secret.Ring) error) error {
+// refuses a ring that lacks a key of one or, by what the act found, does not open one.
+func (c ringed) with(ctx context.Context, p *program, act func(*db.DB, *secret.Ring) (rewrap.Result, error)) error {
 	if c.EncryptionKeysFile == "" {
 		return usagef("this is about the encryption keys: write --encryption-keys-file FILE")
 	}
@@ -79,7 +80,11 @@ func (c ringed) with(ctx context.Context, p *program, act func(*db.DB, *secret.R
 		return err
 	}
 	return p.withDatabase(ctx, c.databaseSettings, useExisting, func(d *db.DB) error {
-		if err := act(d, ring); err != nil {
+		r, err := act(d, ring)
+		if errors.Is(err, rewrap.ErrOtherKey) {
+			return &exit{exitRefused, fmt.Errorf("%w; nothing was sealed. Use the file that serve uses", err)}
+		}
+		if err != nil {
 			return err
 		}
 		uses, err := rewrap.Uses(ctx, d, sealedColumns())
@@ -93,6 +98,9 @@ func (c ringed) with(ctx context.Context, p *program, act func(*db.DB, *secret.R
 		if len(missing) > 0 {
 			return &exit{exitRefused, fmt.Errorf("the file lacks %q, which sealed values that are in use", missing)}
 		}
+		if r.Refused > 0 {
+			return &exit{exitRefused, fmt.Errorf("%d values do not open and stay as they are: %w", r.Refused, r.Why)}
+		}
 		return nil
 	})
 }
@@ -101,14 +109,16 @@ type secretsCheck struct{ ringed }
 
 // Help shows an example.
 func (secretsCheck) Help() string {
-	return "It shows how many values each key sealed. A key of which there are none is needed by nothing in the database any more; docs/backup.md says what else it is for. " +
-		"It ends with 4 if values are sealed with a key that the file lacks.\n\n" +
+	return "It opens every value and shows how many each key sealed. A key of which there are none is needed by nothing in the database any more; docs/backup.md says what else it is for. " +
+		"It ends with 4 if values are sealed with a key that the file lacks, or do not open.\n\n" +
 		example(`harmony-id secrets check --encryption-keys-file keys.txt`)
 }
 
-// Run counts the values.
+// Run opens and counts the values.
 func (c secretsCheck) Run(ctx context.Context, p *program) error {
-	return c.with(ctx, p, func(*db.DB, *secret.Ring) error { return nil })
+	return c.with(ctx, p, func(d *db.DB, ring *secret.Ring) (rewrap.Result, error) {
+		return rewrap.Check(ctx, d, ring, sealedColumns())
+	})
 }
 
 type secretsRewrap struct{ ringed }
@@ -122,16 +132,11 @@ func (secretsRewrap) Help() string {
 
 // Run seals everything with the first key.
 func (c secretsRewrap) Run(ctx context.Context, p *program) error {
-	var r rewrap.Result
-	err := c.with(ctx, p, func(d *db.DB, ring *secret.Ring) (err error) {
-		r, err = rewrap.Run(ctx, d, ring, sealedColumns())
+	return c.with(ctx, p, func(d *db.DB, ring *secret.Ring) (rewrap.Result, error) {
+		r, err := rewrap.Run(ctx, d, ring, sealedColumns())
 		if err == nil {
 			fmt.Fprintf(p.stderr, "harmony-id: %d values were sealed with %s.\n", r.Resealed, ring.KeyID())
 		}
-		return err
+		return r, err
 	})
-	if err == nil && r.Refused > 0 {
-		return &exit{exitRefused, fmt.Errorf("%d values do not open and stay as they are: %w", r.Refused, r.Why)}
-	}
-	return err
 }

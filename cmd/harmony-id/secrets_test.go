@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -128,6 +129,10 @@ func TestSecretsCommands(t *testing.T) {
 		k.run("", "secrets", "rewrap", "--encryption-keys-file", mixed).want(0, "1 values were sealed with "+newID, "current")
 		k.run("", "secrets", "rewrap", "--encryption-keys-file", mixed).want(0, "0 values were sealed")
 		k.run("", "secrets", "check", "--encryption-keys-file", alone).want(0, "current", newID)
+		// Another key of the same name.
+		write(t, alone, newID+":"+base64.StdEncoding.EncodeToString(secret.Hash(secret.Token(""))))
+		k.run("", "secrets", "check", "--encryption-keys-file", alone).want(exitRefused, "1 values do not open")
+		k.run("", "secrets", "rewrap", "--encryption-keys-file", alone).want(exitRefused, "nothing was sealed")
 		if !k.lives(token) {
 			t.Error("a session ended")
 		}
