@@ -110,6 +110,7 @@ type Summary struct {
 	Header
 	Rows      map[string]int64 // by table
 	Keys      map[string]int64 // how many values each encryption key sealed, by its id
+	Opened    int64            // how many of these were opened, to see that they do
 	SHA256    string           // of its lines
 	Encrypted bool
 }

@@ -31,7 +31,8 @@ var (
 	ErrIdentity = errors.New("the backup is encrypted with age, and no identity opens it")
 	// ErrNotEmpty means that a database has rows already.
 	ErrNotEmpty = errors.New("the database has rows already; a backup is restored into an empty one")
-	// ErrNewer means that a later program wrote the stream, in a form that this one does not know.
+	// ErrNewer means that a later program wrote the stream, in a form or of a schema
+	// that this one does not know.
 	ErrNewer = errors.New("the backup was written by a newer program")
 )
 
@@ -266,6 +267,7 @@ func (l *lineReader) next() ([]byte, error) {
 // *MissingKeysError, secret.ErrSealed.
 func Verify(ctx context.Context, r io.Reader, sealed []secret.Column, identities []age.Identity, ring *secret.Ring) (*Summary, error) {
 	var opens opener
+	var opened int64
 	in, err := open(r, identities)
 	if err != nil {
 		return nil, err
@@ -275,11 +277,16 @@ func Verify(ctx context.Context, r io.Reader, sealed []secret.Column, identities
 			opens = newOpener(name, columns, sealed, ring)
 			return nil
 		},
-		row: func(row []any) error { return opens.row(row) },
+		row: func(row []any) error {
+			n, err := opens.row(row)
+			opened += n
+			return err
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.Opened = opened
 	return s, s.missing(ring)
 }
 
@@ -320,15 +327,17 @@ func newOpener(table string, columns []db.Column, sealed []secret.Column, ring *
 	return o
 }
 
-func (o opener) row(row []any) error {
+// row opens those of one row, and says how many.
+func (o opener) row(row []any) (opened int64, err error) {
 	for _, c := range o.columns {
 		b, ok := row[c.value].([]byte)
 		if id, _ := secret.KeyOf(b); !ok || len(b) == 0 || !o.ring.Has(id) {
 			continue // what is missing is said of all at the end
 		}
 		if _, err := c.box.Open(b, c.Row(row[c.key])); err != nil {
-			return fmt.Errorf("the row %v: %w", row[c.key], err)
+			return opened, fmt.Errorf("the row %v: %w", row[c.key], err)
 		}
+		opened++
 	}
-	return nil
+	return opened, nil
 }

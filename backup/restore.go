@@ -19,7 +19,7 @@ import (
 // first and to the program's after that. after runs in the same transaction, with
 // the moment that the rows are of. With a ring that lacks a key, or does not open
 // what the key sealed, nothing is restored. Errors: those of Verify and of
-// db.DB.Fill, ErrNotEmpty.
+// db.DB.Fill, ErrNotEmpty. ErrNewer is also that the program lacks steps of its schema.
 func Restore(ctx context.Context, d *db.DB, r io.Reader, sealed []secret.Column, identities []age.Identity, ring *secret.Ring,
 	after func(tx *db.Tx, made time.Time) error,
 ) (s *Summary, err error) {
@@ -31,7 +31,10 @@ func Restore(ctx context.Context, d *db.DB, r io.Reader, sealed []secret.Column,
 	if err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(steps, func(m db.Migration) bool { return m.ID == in.Schema }); i >= 0 && steps[i].Name != in.Step {
+	switch i := slices.IndexFunc(steps, func(m db.Migration) bool { return m.ID == in.Schema }); {
+	case i < 0:
+		return nil, fmt.Errorf("%w (step %d of the schema, this one knows %d)", ErrNewer, in.Schema, steps[len(steps)-1].ID)
+	case steps[i].Name != in.Step:
 		return nil, fmt.Errorf("step %d of the schema is %s in the backup and %s in this program", in.Schema, in.Step, steps[i].Name)
 	}
 	err = d.Fill(ctx, in.Schema, func(tx *db.Tx) error {
@@ -48,6 +51,7 @@ func Restore(ctx context.Context, d *db.DB, r io.Reader, sealed []secret.Column,
 		if err := f.flush(); err != nil {
 			return err
 		}
+		s.Opened = f.opened
 		return s.missing(ring)
 	}, func(tx *db.Tx) error { return after(tx, in.At) })
 	if err != nil {
@@ -67,6 +71,7 @@ type filler struct {
 	insert  string // up to VALUES
 	columns int
 	open    opener
+	opened  int64
 	args    []any
 	bytes   int
 }
@@ -116,7 +121,8 @@ func (f *filler) table(name string, columns []db.Column) error {
 }
 
 func (f *filler) row(row []any) error {
-	if err := f.open.row(row); err != nil {
+	n, err := f.open.row(row)
+	if f.opened += n; err != nil {
 		return err
 	}
 	f.args = append(f.args, row...)

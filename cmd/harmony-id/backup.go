@@ -32,11 +32,12 @@ type backupResult struct {
 	Encrypted bool             `json:"encrypted" help:"whether it is encrypted with age"`
 	Rows      map[string]int64 `json:"rows" help:"how many rows it has, by table"`
 	Keys      map[string]int64 `json:"encryption_keys" help:"the ids of the encryption keys that it needs, and how many values each of them sealed"`
+	Opened    int64            `json:"values_opened" help:"how many of these values were opened, to see that the encryption keys fit; 0 without them"`
 	SHA256    string           `json:"sha256" help:"checksum of its rows"`
 }
 
 func resultOfBackup(s *backup.Summary) backupResult {
-	return backupResult{stamp(s.At), s.Schema, s.Engine, s.Encrypted, s.Rows, s.Keys, s.SHA256}
+	return backupResult{stamp(s.At), s.Schema, s.Engine, s.Encrypted, s.Rows, s.Keys, s.Opened, s.SHA256}
 }
 
 func (r backupResult) facts() [][2]string {
@@ -52,10 +53,14 @@ func (r backupResult) facts() [][2]string {
 		keys = append(keys, fmt.Sprintf("%s (%d values)", id, n))
 	}
 	slices.Sort(keys)
-	return [][2]string{
+	facts := [][2]string{
 		{"Created", r.CreatedAt.String()}, {"Schema", strconv.Itoa(r.Schema)}, {"Engine", r.Engine}, {"Encrypted", yesNo(r.Encrypted)},
-		{"Rows", fmt.Sprintf("%d: %s", all, strings.Join(tables, ", "))}, {"Needs the keys", strings.Join(keys, ", ")}, {"SHA-256", r.SHA256},
+		{"Rows", fmt.Sprintf("%d: %s", all, strings.Join(tables, ", "))}, {"Needs the keys", strings.Join(keys, ", ")},
 	}
+	if r.Opened > 0 {
+		facts = append(facts, [2]string{"Opened", fmt.Sprintf("%d values", r.Opened)})
+	}
+	return append(facts, [2]string{"SHA-256", r.SHA256})
 }
 
 type backupCreate struct {
@@ -183,6 +188,9 @@ func (c backupSource) open(p *program) (r io.ReadCloser, ids []age.Identity, rin
 func explainBackup(err error) error {
 	if errors.Is(err, backup.ErrIdentity) {
 		return usagef("%w: write --identity-file FILE", err)
+	}
+	if errors.Is(err, backup.ErrNewer) {
+		return &exit{exitPending, fmt.Errorf("%w: run the newer program", err)}
 	}
 	if s, ok := errors.AsType[*db.SchemaError](err); ok {
 		return &exit{exitPending, fmt.Errorf("%w: restore into a database that no migration was run on", s)}

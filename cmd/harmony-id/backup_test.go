@@ -168,8 +168,12 @@ func TestBackupCommands(t *testing.T) {
 
 		none := shell{t, nil} // needs no database
 		v := none.run("", "backup", "verify", at("sealed too"), "--identity-file", at("identity.txt"), "--encryption-keys-file", k.keys, "-o", "json").want(0).object(backupResult{})
-		if v["encrypted"] != true || v["engine"] != engine || !reflect.DeepEqual(v["encryption_keys"], map[string]any{ring.KeyID(): 1.0}) || member(t, v, "rows")["users"] != 2.0 {
+		if v["encrypted"] != true || v["engine"] != engine || !reflect.DeepEqual(v["encryption_keys"], map[string]any{ring.KeyID(): 1.0}) || member(t, v, "rows")["users"] != 2.0 || v["values_opened"] != 1.0 {
 			t.Errorf("verify = %v", v)
+		}
+		none.run("", "backup", "verify", at("plain"), "--encryption-keys-file", k.keys).want(0, "Opened", "1 values")
+		if r := none.run("", "backup", "verify", at("plain")).want(0); strings.Contains(r.stdout, "Opened") {
+			t.Errorf("without keys: %s", r.stdout)
 		}
 		none.run(piped.stdout, "backup", "verify", "-").want(0, "Needs the keys")
 		none.run(piped.stdout[:len(piped.stdout)-3], "backup", "verify", "-").want(exitFailed, "damaged or cut off")
@@ -183,7 +187,7 @@ func TestBackupCommands(t *testing.T) {
 			empty.run(piped.stdout[:len(piped.stdout)-3], "restore", "-").want(exitFailed, "damaged")
 			empty.run("", "user", "list").want(exitPending)
 			r := empty.run("", "restore", at("sealed"), "--identity-file", at("identity.txt"), "--encryption-keys-file", k.keys, "-o", "json").want(0).object(restoreResult{})
-			if rows := member(t, member(t, r, "backup"), "rows"); rows["users"] != 2.0 || rows["totp"] != 1.0 {
+			if rows := member(t, member(t, r, "backup"), "rows"); rows["users"] != 2.0 || rows["totp"] != 1.0 || member(t, r, "backup")["values_opened"] != 1.0 {
 				t.Errorf("restore = %v", r)
 			}
 			shown := empty.run("", "user", "show", adaEmail, "-o", "json").want(0).object(userDetail{})
@@ -215,7 +219,7 @@ func TestRestoreOtherSchema(t *testing.T) {
 	v := must(version())(t)
 	now := fmt.Sprintf(`"schema":%d`, v.SchemaVersion)
 	migrated := onDatabase(t, "sqlite")
-	migrated.run(edit(now, `"schema":9999`), "restore", "-").want(exitPending, "run the newer program")
+	migrated.run(edit(now, `"schema":9999`), "restore", "-").want(exitPending, "the backup was written by a newer program (step 9999", "run the newer program")
 	migrated.run(edit(now, `"schema":1`), "restore", "-").want(exitFailed, "step 1 of the schema is")
 	migrated.run(edit(now+`,"step":"`, `"schema":1,"step":"0001_house","was":"`), "restore", "-").want(exitPending, "no migration was run on")
 }
