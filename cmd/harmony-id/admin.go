@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -55,7 +59,26 @@ func (a *admin) handler() http.Handler {
 		r.HandleFunc("GET "+pathProfile+"symbol", pprof.Symbol)
 		r.HandleFunc("GET "+pathProfile+"trace", pprof.Trace)
 	}
-	return r
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if misdirected(q) {
+			say(w, http.StatusMisdirectedRequest, "not the name of this listener")
+			return
+		}
+		r.ServeHTTP(w, q)
+	})
+}
+
+// misdirected reports whether a request is for somebody else. On loopback the admin
+// listener has no name but localhost: a page whose name was made to lead here (DNS
+// rebinding) reads nothing of it in an operator's browser.
+func misdirected(r *http.Request) bool {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !at.IP.IsLoopback() {
+		return false
+	}
+	host := (&url.URL{Host: r.Host}).Hostname()
+	_, err := netip.ParseAddr(host)
+	return err != nil && !loopback(strings.ToLower(host))
 }
 
 func say(w http.ResponseWriter, status int, word string) {

@@ -109,6 +109,19 @@ func TestLG05_AdminListener(t *testing.T) {
 	if resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", resp.StatusCode)
 	}
+	// Whose name leads here is not the listener of this machine.
+	for host, want := range map[string]int{
+		"evil.example": 421, "evil.example:9090": 421, "localhost.evil.example:1": 421,
+		"localhost": 200, "LocalHost:9090": 200, "127.0.0.1:1": 200, "[::1]:1": 200, "10.1.2.3:9090": 200,
+	} {
+		r := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+pathMetrics, nil))(t)
+		r.Host = host
+		res := must(http.DefaultClient.Do(r))(t)
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("Host %q: %d, want %d", host, res.StatusCode, want)
+		}
+	}
 	// A second one is told which setting to change.
 	_, port, _ := net.SplitHostPort(admin)
 	sh.with("HARMONY_ID_HTTP_ADDR=127.0.0.1:0").run("", "serve").want(exitFailed, "port "+port+" is taken", "--admin-addr")
