@@ -186,6 +186,9 @@ func parsePHC(phc string) (p params, salt, key []byte, err error) {
 	if _, err := fmt.Sscanf(f[3], "m=%d,t=%d,p=%d", &p.memory, &p.time, &p.threads); err != nil {
 		return p, nil, nil, errPHC
 	}
+	if f[3] != fmt.Sprintf("m=%d,t=%d,p=%d", p.memory, p.time, p.threads) { // with more (keyid, data) it is another hash
+		return p, nil, nil, errPHC
+	}
 	if p.memory < 8 || p.memory > 1<<20 || p.time < 1 || p.time > 64 || p.threads < 1 {
 		return p, nil, nil, errPHC
 	}

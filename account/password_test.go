@@ -207,6 +207,8 @@ func TestPHCBounds(t *testing.T) {
 		strings.Replace(phc(8, 1, 1, 16, 32), "$v=19", "", 1): false,
 		strings.Replace(phc(8, 1, 1, 16, 32), "m=8,t=1", "t=1,m=8", 1):  false,
 		strings.Replace(phc(8, 1, 1, 16, 32), "argon2id", "argon2d", 1): false,
+		strings.Replace(phc(8, 1, 1, 16, 32), "p=1", "p=1,data=eA", 1):  false,
+		strings.Replace(phc(8, 1, 1, 16, 32), "m=8", "m=+8", 1):         false,
 		phc(8, 1, 1, 16, 32) + "=":                                      false,
 		phc(8, 1, 1, 16, 32) + "$x":                                     false,
 		" " + phc(8, 1, 1, 16, 32):                                      false,

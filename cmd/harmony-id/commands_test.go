@@ -479,6 +479,7 @@ func TestVersion(t *testing.T) {
 		t.Errorf("version = %v", v)
 	}
 	sh.run("", "version").want(0, "Go", "Schema")
+	sh.run("", "--version").want(0, "Go", "Schema")
 }
 
 func TestUsage(t *testing.T) {

@@ -54,7 +54,7 @@ func (p *program) openDatabase(ctx context.Context, s databaseSettings, use data
 	}
 	d, err := db.Open(ctx, where)
 	if err != nil {
-		return nil, fmt.Errorf("opening the database: %w", err)
+		return nil, err
 	}
 	if use == useOrMake && fresh || use == useToServe && sqlite {
 		use = useAndMigrate

@@ -179,8 +179,11 @@ func (p *program) run(ctx context.Context, args []string) error {
 	}
 	p.settings.know(k.Model)
 	bare := len(args) == 0
-	if bare {
+	switch {
+	case bare:
 		args = []string{"--help"}
+	case len(args) == 1 && args[0] == "--version": // what one tries first
+		args = []string{"version"}
 	}
 	parsed, err := k.Parse(args)
 	switch {

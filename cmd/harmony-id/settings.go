@@ -229,9 +229,10 @@ func (s placeSettings) places(p *program) (*device.Places, error) {
 	return places, nil
 }
 
+// hasPassword reports whether a URL holds a password, or that of a client key.
 func hasPassword(u *url.URL) bool {
 	_, set := u.User.Password()
-	return set || u.Query().Has("password")
+	return set || u.Query().Has("password") || u.Query().Has("sslpassword")
 }
 
 func (s sessionSettings) check() error {
@@ -567,7 +568,7 @@ func (s *sources) know(app *kong.Application) {
 // origin says where a setting's value was written, "" for its default.
 func (s *sources) origin(key string) string { return s.origins[key] }
 
-// Validate refuses what nobody knows, after Resolve has read the file.
+// Validate is nothing: what nobody knows, load refuses.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
 // Resolve gives the parser the value of a flag that is not on the command line.

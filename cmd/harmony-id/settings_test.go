@@ -133,7 +133,7 @@ func TestDatabaseURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	shell{t, []string{"HARMONY_ID_DATABASE_URL_FILE=" + secretFile}}.run("", "migrate", "status").want(exitUsage, "HARMONY_ID_DATABASE_URL_FILE", "chmod 600")
-	for _, u := range []string{"postgres://harmony:hunter2@db/harmony", "postgres://db/harmony?user=u&password=hunter2"} {
+	for _, u := range []string{"postgres://harmony:hunter2@db/harmony", "postgres://db/harmony?user=u&password=hunter2", "postgres://u@db/harmony?sslkey=k.pem&sslpassword=hunter2"} {
 		if r := (shell{t: t}).run("", "migrate", "status", "--database-url", u).want(exitUsage, "HARMONY_ID_DATABASE_URL"); strings.Contains(r.stderr, "hunter2") {
 			t.Errorf("the password is shown: %s", r.stderr)
 		}
