@@ -222,6 +222,7 @@ func (s *Server) replayed(ctx context.Context, id, code string) error {
 	if err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
 	}
+	s.cfg.Watch.CodeReused()
 	return fmt.Errorf("%w (the code was used before, its grant has ended)", errInvalidGrant)
 }
 

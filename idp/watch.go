@@ -15,6 +15,9 @@ type Watch struct {
 	// Token is told of each answer with tokens: "authorization_code", "refresh_token"
 	// or "client_credentials".
 	Token func(grant string)
+	// CodeReused is told of each code that was used again, whose grant has ended (RFC
+	// 9700 2.1.1).
+	CodeReused func()
 	// RefreshReused is told of each refresh token that was used after it was given up,
 	// whose grant has ended (RFC 9700 4.14.2).
 	RefreshReused func()
@@ -26,6 +29,9 @@ type Watch struct {
 func (w Watch) complete() Watch {
 	if w.Token == nil {
 		w.Token = func(string) {}
+	}
+	if w.CodeReused == nil {
+		w.CodeReused = func() {}
 	}
 	if w.RefreshReused == nil {
 		w.RefreshReused = func() {}

@@ -27,7 +27,7 @@ type metricSet struct {
 	registry *prometheus.Registry
 
 	signIns, seconds, throttled, tokens, deliveries, mails *prometheus.CounterVec
-	reuses                                                 prometheus.Counter
+	codes, reuses                                          prometheus.Counter
 	hashes                                                 prometheus.Histogram
 	requests                                               *prometheus.HistogramVec
 }
@@ -44,6 +44,9 @@ func newMetrics() *metricSet {
 		tokens:     counter("token_issued_total", "Answers with tokens by grant type.", "grant"),
 		deliveries: counter("bcl_deliveries_total", "Attempts to tell a workspace that a session ended, by result: confirmed, delayed, given_up.", "result"),
 		mails:      counter("mail_total", "Attempts to send a mail by result: sent, delayed, given_up.", "result"),
+		codes: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: metricsPrefix, Name: "code_reuse_total", Help: "Authorization codes that were used again; their grants have ended.",
+		}),
 		reuses: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: metricsPrefix, Name: "refresh_reuse_total", Help: "Refresh tokens that were used after they were given up; their grants have ended.",
 		}),
@@ -56,7 +59,7 @@ func newMetrics() *metricSet {
 			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"status"}),
 	}
-	m.registry.MustRegister(m.signIns, m.seconds, m.throttled, m.tokens, m.deliveries, m.mails, m.reuses, m.hashes, m.requests,
+	m.registry.MustRegister(m.signIns, m.seconds, m.throttled, m.tokens, m.deliveries, m.mails, m.codes, m.reuses, m.hashes, m.requests,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What may be alerted on is there from the start: a counter that appears at 1 has no rate.
 	for _, method := range []string{"password", "google", "passkey"} {
@@ -95,6 +98,7 @@ func (m *metricSet) watch(cfg *houseConfig) {
 	}
 	cfg.idp.Watch = idp.Watch{
 		Token:         func(grant string) { m.tokens.WithLabelValues(grant).Inc() },
+		CodeReused:    m.codes.Inc,
 		RefreshReused: m.reuses.Inc,
 		Told:          func(result string) { m.deliveries.WithLabelValues(result).Inc() },
 	}

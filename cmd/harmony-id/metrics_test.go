@@ -199,6 +199,12 @@ func TestMetricsOfTokens(t *testing.T) {
 		a.counted(t, "a refresh token", func() { w.acme.refresh(k.RefreshToken).ok() }, scrape{`token_issued_total{grant="refresh_token"}`: 1})
 		a.counted(t, "a refresh token that is none", func() { w.acme.refresh(k.RefreshToken + "x") }, scrape{})
 		a.counted(t, "a client as itself", func() { machine.itself("") }, scrape{`token_issued_total{grant="client_credentials"}`: 1})
+		f, code := b.again(w.acme)
+		f.redeem(code).ok()
+		a.counted(t, "a code, again", func() {
+			f.redeem(code).refused(http.StatusBadRequest, "invalid_grant")
+			f.redeem(code).refused(http.StatusBadRequest, "invalid_grant") // its grant has ended before
+		}, scrape{`code_reuse_total`: 1})
 		public := b.connect(w.globex, adaEmail, adaPassword)
 		time.Sleep(time.Minute)
 		w.globex.refresh(public.RefreshToken).ok()
