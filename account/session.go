@@ -60,11 +60,12 @@ func (in *Session) FreshBest() bool {
 // recent is false for times that are to come: a clock that is ahead proves nothing.
 func recent(t time.Time) bool {
 	age := time.Since(t)
-	return !t.IsZero() && age <= ProofLife && age > -maxSkew
+	return !t.IsZero() && age <= ProofLife && age > -MaxSkew
 }
 
-// maxSkew is how far the clocks of replicas may be apart.
-const maxSkew = 5 * time.Second
+// MaxSkew is how far the clocks of replicas may be apart. What is from further in the
+// future is not fresh.
+const MaxSkew = 5 * time.Second
 
 // sessionPrefix begins the tokens of sessions.
 const sessionPrefix = "hse_"

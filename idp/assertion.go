@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/harmony/id/account"
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/secret"
 	"github.com/harmony/id/web"
@@ -138,7 +139,7 @@ func (s *Server) assert(ctx context.Context, c *Client, a *assertion) error {
 		return fmt.Errorf("%w (assertion of client %s: signed with none of its keys)", errInvalidClient, c.ID)
 	}
 	// For as long as a replica takes it whose clock goes behind that of the one who cleans.
-	ends := time.UnixMicro(int64(a.claims.Expires * 1e6)).Add(assertionSkew + maxSkew)
+	ends := time.UnixMicro(int64(a.claims.Expires * 1e6)).Add(assertionSkew + account.MaxSkew)
 	n, err := s.db.Exec(ctx, `INSERT INTO assertions (jti_hash, expires_at) VALUES ($1, $2) ON CONFLICT (jti_hash) DO NOTHING`,
 		secret.Hash(c.ID+"\n"+a.claims.ID), db.Micros(ends))
 	if err != nil {

@@ -77,6 +77,13 @@ func (w *claimWish) strings() (out []string) {
 	return out
 }
 
+// mayClaim reports whether a client may ask for a claim by its name: it may have the
+// scope that the claim is of.
+func (c *Client) mayClaim(name string) bool {
+	scope := scopeOfClaim[name]
+	return scope != "" && slices.Contains(c.Scopes, scope)
+}
+
 var errClaims = &oauthError{"invalid_request", "claims is not what OpenID Connect Core 5.5 says"}
 
 // takeClaims reads the claims parameter into r. What is not known, or not allowed to
@@ -94,7 +101,7 @@ func (r *request) takeClaims(text string) error {
 	}
 	names := func(wishes map[string]*claimWish) (out []string) {
 		for name := range wishes {
-			if scope := scopeOfClaim[name]; scope != "" && slices.Contains(r.client.Scopes, scope) {
+			if r.client.mayClaim(name) {
 				out = append(out, name)
 			}
 		}

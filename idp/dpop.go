@@ -69,7 +69,7 @@ func (s *Server) prove(ctx context.Context, h http.Header, method, path, token s
 	switch {
 	case head.ExtraHeaders[jose.HeaderType] != typeDPoP:
 		return "", badProof("its type is not " + typeDPoP)
-	case key == nil || !key.IsPublic() || !slices.Contains(algsOf(*key), head.Algorithm):
+	case key == nil || !slices.Contains(algsOf(*key), head.Algorithm):
 		return "", badProof("its jwk is no public key for its alg")
 	}
 	payload, err := jws.Verify(key)

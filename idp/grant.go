@@ -104,6 +104,14 @@ type grant struct {
 
 func (g *grant) has(scope string) bool { return slices.Contains(strings.Fields(g.scope), scope) }
 
+// narrow leaves of a grant what its client may have today: less, if its registration
+// was narrowed since.
+func (g *grant) narrow(c *Client) {
+	g.scope = c.allowed(strings.Fields(g.scope))
+	no := func(name string) bool { return !c.mayClaim(name) }
+	g.claims.UserInfo, g.claims.IDToken = slices.DeleteFunc(g.claims.UserInfo, no), slices.DeleteFunc(g.claims.IDToken, no)
+}
+
 // alive is the part of every statement on a grant that asks whether its session
 // and its person are still there. $1 is the time. That a session was idle too
 // long closes the browser's way in, not the workspace's (docs/protocol.md).
@@ -152,6 +160,9 @@ func (s *Server) redeem(ctx context.Context, c *Client, code, redirectURI, verif
 	if why == "" && boundTo != jkt {
 		why = "the code is bound to another key than the DPoP proof's"
 	}
+	if g.narrow(c); why == "" && !g.has("openid") {
+		why = "the client may not have openid any more"
+	}
 	if why != "" {
 		if err := s.endGrant(ctx, id); err != nil {
 			return nil, err
@@ -169,7 +180,7 @@ func wrongRedemption(c *Client, g *grant, redirectURI, registered, verifier, cha
 	switch {
 	case g.clientID != c.ID:
 		return "the code is client " + g.clientID + "'s"
-	case now.Sub(g.createdAt) > codeTTL || now.Sub(g.createdAt) < -maxSkew:
+	case now.Sub(g.createdAt) > codeTTL || now.Sub(g.createdAt) < -account.MaxSkew:
 		return fmt.Sprintf("the code has expired, it is of %s", g.createdAt.UTC().Format(time.RFC3339))
 	case redirectURI != registered:
 		return fmt.Sprintf("redirect_uri is %q, in the authorization request it was %q", short(redirectURI), registered)
@@ -328,6 +339,9 @@ func (s *Server) renew(ctx context.Context, c *Client, token, scope, jkt string)
 	g.amr, g.authTime = strings.Fields(amr), db.Time(authTime)
 	if g.claims, err = readClaims(claims); err != nil {
 		return nil, err
+	}
+	if g.narrow(c); !g.has("openid") || !g.has("offline_access") {
+		return nil, fmt.Errorf("%w (the client may not have openid and offline_access any more)", errInvalidGrant)
 	}
 	if nowACR == account.ACR1FA && g.acr == account.ACR2FA && !account.Whole(g.amr) { // two-factor authentication was turned off since
 		if c.Require2FA {

@@ -108,7 +108,7 @@ func (r *request) needsLogin(in *account.Session) step {
 	case since:
 		return stepNone
 	case r.Prompt == "login" || r.Prompt == "select_account":
-	case r.MaxAge != nil && (time.Since(in.AuthTime) > time.Duration(*r.MaxAge)*time.Second || time.Since(in.AuthTime) < -maxSkew):
+	case r.MaxAge != nil && (time.Since(in.AuthTime) > time.Duration(*r.MaxAge)*time.Second || time.Since(in.AuthTime) < -account.MaxSkew):
 	default:
 		return stepNone
 	}
@@ -182,10 +182,6 @@ var (
 	errConsent       = &oauthError{"consent_required", "the person has to allow it"}
 	errServer        = &oauthError{"server_error", "something went wrong here, try again"}
 )
-
-// maxSkew is how far the clocks of replicas may be apart. What is from further in
-// the future is not fresh.
-const maxSkew = 5 * time.Second
 
 // The longest values that a request may carry.
 const (

@@ -235,10 +235,12 @@ func (s *Server) UserInfo(ctx context.Context, r *op.Request[oidc.UserInfoReques
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	if snap.clients[g.clientID] == nil || token.clientID != "" && token.clientID != g.clientID {
+	c := snap.clients[g.clientID]
+	if c == nil || token.clientID != "" && token.clientID != g.clientID {
 		return nil, wireError(ctx, fmt.Errorf("%w (client %s is disabled, or it is not the token's)", errInvalidToken, g.clientID))
 	}
 	g.scope = token.scope
+	g.narrow(c)
 	if len(g.claims.UserInfo) == 0 {
 		return op.NewResponse(claimsFor(u, g)), nil
 	}

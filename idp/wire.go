@@ -153,7 +153,7 @@ func checkClientRequest(r *http.Request) error {
 		return fmt.Errorf("%w (neither Authorization nor client_id)", errInvalidClient)
 	}
 	if _, password, _ := r.BasicAuth(); r.URL.Path == pathIntrospect && password == "" && f.Get("client_secret") == "" && f.Get("client_assertion") == "" {
-		return fmt.Errorf("%w (no secret and no assertion)", errInvalidClient) // which the library would answer with 400
+		return fmt.Errorf("%w (no secret and no assertion: a public client may not ask about tokens)", errInvalidClient)
 	}
 	if r.URL.Path == pathIntrospect && f.Get("token") == "" {
 		return missing("token")

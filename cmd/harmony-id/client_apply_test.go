@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -45,6 +46,64 @@ func TestClientUpdateStory(t *testing.T) {
 		f.redeem(f.code(b.at(other).get(f.url()))).ok()
 		if n := w.count(`events WHERE kind = 'client_updated' AND client_id = 'acme' AND actor = 'operator:test' AND detail LIKE '%client_name redirect_uris%'`); n != 1 {
 			t.Errorf("%d events say what changed", n)
+		}
+	})
+}
+
+// A client whose scopes are narrowed keeps its grants, and has less of them from then
+// on (I4): by a token that it has, by the next one, by a code that waits, and by name.
+func TestClientScopesNarrowed(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		clients := idp.NewClients(w.db)
+		narrow := func(id string, scopes ...string) {
+			t.Helper()
+			before := must(clients.Get(context.Background(), id))(t)
+			n := *before
+			n.Scopes = scopes
+			if _, _, err := clients.Update(context.Background(), before, n, "", "test"); err != nil {
+				t.Fatal(err)
+			}
+			w.forget()
+		}
+		const all, byName = "openid profile email phone offline_access", `{"userinfo":{"name":null,"email":null},"id_token":{"name":null,"email":null}}`
+		b := w.newBrowser()
+		b.signIn(adaEmail, adaPassword)
+		for _, c := range []rp{w.acme, w.globex} {
+			f, code := b.again(c, "scope", all)
+			k := f.redeem(code).ok()
+			f, code = b.again(c, "scope", "openid offline_access", "claims", byName)
+			named := f.redeem(code).ok()
+			if info := w.userinfo(named.AccessToken); info["name"] == nil || info["email"] == nil {
+				t.Fatalf("by name: %v", info)
+			}
+			f, code = b.again(c, "scope", all)
+			narrow(c.id, "openid", "email", "offline_access")
+			if info := w.userinfo(k.AccessToken); info["name"] != nil || info["email"] != adaEmail {
+				t.Errorf("%s: a token from before tells %v", c.id, info)
+			}
+			if c.auth != idp.AuthNone {
+				if got := c.introspect(k.AccessToken); got["scope"] != "openid email offline_access" {
+					t.Errorf("introspection: %v", got)
+				}
+			}
+			for what, k := range map[string]*tokens{"a refresh": c.refresh(k.RefreshToken).ok(), "a code from before": f.redeem(code).ok()} {
+				if info := w.userinfo(k.AccessToken); k.Scope != "openid email offline_access" || info["name"] != nil || info["email"] != adaEmail {
+					t.Errorf("%s: %s: %q, %v", c.id, what, k.Scope, info)
+				}
+			}
+			named = c.refresh(named.RefreshToken).ok()
+			if claims := w.claimsOf(named.IDToken, "ES256", "JWT"); claims["name"] != nil || claims["email"] != adaEmail {
+				t.Errorf("%s: the ID token says %v", c.id, claims)
+			}
+			if info := w.userinfo(named.AccessToken); info["name"] != nil || info["email"] != adaEmail {
+				t.Errorf("%s: by name: %v", c.id, info)
+			}
+			f, code = b.again(c)
+			narrow(c.id, "openid", "email")
+			c.refresh(named.RefreshToken).refused(http.StatusBadRequest, "invalid_grant")
+			if k := f.redeem(code).ok(); k.RefreshToken != "" || k.Scope != "openid email" {
+				t.Errorf("%s: without offline_access: %s", c.id, k.raw)
+			}
 		}
 	})
 }
