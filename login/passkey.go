@@ -3,7 +3,6 @@ package login
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/harmony/id/account"
@@ -31,19 +30,7 @@ func (h *Handler) askPasskey(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return &web.Error{Status: http.StatusBadRequest}
 	}
-	return asked(h.Sessions.AskPasskey(w, r, use, in))
-}
-
-// asked is the answer to a browser that cannot be asked.
-func asked(err error) error {
-	throttled, _ := errors.AsType[*account.ThrottledError](err)
-	switch {
-	case throttled != nil:
-		return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: throttled.Wait, Err: err}
-	case errors.Is(err, account.ErrNoLogin), errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrNoPasskeys):
-		return &web.Error{Status: http.StatusNotFound, Err: err}
-	}
-	return err
+	return h.Sessions.AskPasskey(w, r, use, in)
 }
 
 // passkey takes the passkey of somebody who signs in.

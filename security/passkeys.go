@@ -60,7 +60,7 @@ func (h *Handler) signal(in *account.Session, all *account.Passkeys) (string, er
 	return string(text), err
 }
 
-// addPage is the dialog in which a passkey gets its name.
+// addPasskeyPage is the dialog in which a passkey gets its name.
 func (h *Handler) addPasskeyPage(w http.ResponseWriter, r *http.Request, in *account.Session) error {
 	if !in.FreshBest() {
 		return confirmFirst(w, r, "passkey_add", pathAddPasskey)
@@ -85,17 +85,7 @@ func (h *Handler) showAddPasskey(w http.ResponseWriter, r *http.Request, in *acc
 
 // askPasskey is what the dialog's script asks the browser for.
 func (h *Handler) askPasskey(w http.ResponseWriter, r *http.Request, in *account.Session) error {
-	err := h.Sessions.AskPasskey(w, r, account.PasskeyAdd, in)
-	throttled, _ := errors.AsType[*account.ThrottledError](err)
-	switch {
-	case throttled != nil:
-		return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: throttled.Wait, Err: err}
-	case errors.Is(err, account.ErrProofNeeded):
-		return &web.Error{Status: http.StatusForbidden, Err: err}
-	case errors.Is(err, account.ErrTooMany), errors.Is(err, account.ErrNoPasskeys):
-		return &web.Error{Status: http.StatusNotFound, Err: err}
-	}
-	return err
+	return h.Sessions.AskPasskey(w, r, account.PasskeyAdd, in)
 }
 
 // addPasskey takes the new passkey.
@@ -155,7 +145,7 @@ func noPasskey(err error) error {
 	return &web.Error{Status: http.StatusNotFound, Title: "passkey_gone.title", Message: "passkey_gone.text", Action: "error.home", ActionURL: cancelPasskeys, Err: err}
 }
 
-// renamePage asks for the new name.
+// renamePasskeyPage asks for the new name.
 func (h *Handler) renamePasskeyPage(w http.ResponseWriter, r *http.Request, in *account.Session) error {
 	return h.showRenamePasskey(w, r, in, r.URL.Query().Get("id"), http.StatusOK, templates.RenamePasskey{})
 }
@@ -189,7 +179,7 @@ func (h *Handler) renamePasskey(w http.ResponseWriter, r *http.Request, in *acco
 	return seeOther(w, r, cancelPasskeys)
 }
 
-// removePage asks whether to remove a passkey.
+// removePasskeyPage asks whether to remove a passkey.
 func (h *Handler) removePasskeyPage(w http.ResponseWriter, r *http.Request, in *account.Session) error {
 	id := r.URL.Query().Get("id")
 	if !in.FreshBest() {

@@ -179,8 +179,8 @@ func (m *Manager) Prove(w http.ResponseWriter, r *http.Request, in *account.Sess
 
 // AskPasskey asks the request's browser for a passkey: the answer is the JSON that
 // navigator.credentials takes, and a cookie that comes back with what the browser
-// says. in is who is signed in, for the uses that need somebody. Its errors are those
-// of what account asks with.
+// says. in is who is signed in, for the uses that need somebody. That a browser cannot be
+// asked is a *web.Error.
 func (m *Manager) AskPasskey(w http.ResponseWriter, r *http.Request, use account.PasskeyUse, in *account.Session) error {
 	var q *account.PasskeyRequest
 	var err error
@@ -195,7 +195,15 @@ func (m *Manager) AskPasskey(w http.ResponseWriter, r *http.Request, use account
 	default:
 		q, err = m.accounts.AskSignIn(r.Context(), old, d)
 	}
-	if err != nil {
+	throttled, _ := errors.AsType[*account.ThrottledError](err)
+	switch {
+	case throttled != nil:
+		return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: throttled.Wait, Err: err}
+	case errors.Is(err, account.ErrProofNeeded):
+		return &web.Error{Status: http.StatusForbidden, Err: err}
+	case errors.Is(err, account.ErrNoLogin), errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrNoPasskeys), errors.Is(err, account.ErrTooMany):
+		return &web.Error{Status: http.StatusNotFound, Err: err}
+	case err != nil:
 		return err
 	}
 	text, err := json.Marshal(q.Options)
