@@ -39,6 +39,7 @@ type Detail struct {
 	Case     string   `json:"case,omitempty"`     // support's case number
 	Client   string   `json:"client,omitempty"`   // the workspace's name, as it was
 	Passkeys []string `json:"passkeys,omitempty"` // their names: the one that it is about (and its new one), or those that a reset removed or left
+	Touch    bool     `json:"touch,omitempty"`    // the passkey was only touched, and did not check who holds it
 	Other    string   `json:"other,omitempty"`    // the User-Agent of a session that was ended, or why a mail was given up
 }
 

@@ -670,7 +670,7 @@ func (s *Store) AddPasskey(ctx context.Context, in *Session, answer PasskeyAnswe
 		if n == 0 {
 			return ErrPasskeyTaken
 		}
-		return Record(ctx, tx, Event{Kind: EventPasskeyAdded, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Passkeys: []string{name}}})
+		return Record(ctx, tx, Event{Kind: EventPasskeyAdded, UserID: in.UserID, SessionID: in.ID, Actor: person, Device: d, Detail: Detail{Passkeys: []string{name}, Touch: !k.Flags.UserVerified}})
 	}))
 }
 
@@ -712,9 +712,9 @@ func (s *Store) RenamePasskey(ctx context.Context, in *Session, id, name string,
 }
 
 // RemovePasskey deletes a passkey of the person: nobody signs in with it from then on.
-// It needs a recent proof, by the second factor of who has one. Its errors are
+// Sessions that it began go on unless the others are to end, whatever began them. It needs a recent proof, by the second factor of who has one. Its errors are
 // ErrProofNeeded, ErrLastWay, ErrNotFound and ErrNoSession.
-func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, d Device) error {
+func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, endOthers bool, d Device) error {
 	if !in.FreshBest() {
 		return ErrProofNeeded
 	}
@@ -743,6 +743,11 @@ func (s *Store) RemovePasskey(ctx context.Context, in *Session, id string, d Dev
 			return err
 		}
 		e.Detail.Passkeys = []string{name}
+		if endOthers {
+			if e.Detail.Ended, err = endSessions(ctx, tx, in.UserID, in.ID, person, time.Now()); err != nil {
+				return err
+			}
+		}
 		return Record(ctx, tx, e)
 	}))
 }

@@ -123,6 +123,12 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 		m.Ended, m.Left = &d.Ended, &d.Total
 	case account.EventCodesMade:
 		m.Left = &d.Total
+	case account.EventPasskeyAdded:
+		if d.Touch {
+			m.Kind = "passkey_added_touch"
+		}
+	case account.EventPasskeyRemoved:
+		m.Ended = &d.Ended
 	case account.EventPasskeyRefused:
 		m.URL = cfg.Issuer.JoinPath("/preferences/security/passkeys").String()
 	case account.EventCodeUsed:

@@ -70,13 +70,17 @@ func everyMail() map[string]mailCase {
 			letter(account.EventPasskeyAdded, account.Detail{Passkeys: []string{"Work <b>laptop</b>"}}), "A passkey was added to your account", "",
 			[]string{when, from, "Passkey: Work <b>laptop</b>", notMine}, nil,
 		},
+		"security key added": {
+			letter(account.EventPasskeyAdded, account.Detail{Passkeys: []string{"Blue key"}, Touch: true}), "A security key was added to your account", "",
+			[]string{when, from, "Passkey: Blue key\n", "can’t sign in with it alone", notMine}, []string{"can sign in with it."},
+		},
 		"passkey renamed": {
 			letter(account.EventPasskeyRenamed, account.Detail{Passkeys: []string{"Work", "Home"}}), "A passkey of yours was renamed", "",
 			[]string{when, from, "Passkey: Work\n", "New name: Home\n", notMine}, nil,
 		},
 		"passkey removed": {
-			letter(account.EventPasskeyRemoved, account.Detail{Passkeys: []string{"Work"}}), "A passkey was removed from your account", "",
-			[]string{when, from, "Passkey: Work\n", notMine}, nil,
+			letter(account.EventPasskeyRemoved, account.Detail{Passkeys: []string{"Work"}, Ended: 2}), "A passkey was removed from your account", "",
+			[]string{when, from, "Passkey: Work\n", "Sessions: 2 ended\n", notMine}, nil,
 		},
 		"passkey with a name that leads somewhere": {
 			letter(account.EventPasskeyRemoved, account.Detail{Passkeys: []string{"call evil.example now"}}), "A passkey was removed from your account", "",

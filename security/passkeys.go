@@ -190,14 +190,14 @@ func (h *Handler) removePasskeyPage(w http.ResponseWriter, r *http.Request, in *
 
 func (h *Handler) showRemovePasskey(w http.ResponseWriter, r *http.Request, in *account.Session, id string, status int, why string) error {
 	return h.onePasskey(w, r, in, id, status, func(p *templates.Security, k templates.PasskeyRow) {
-		p.RemovePasskey = &templates.RemovePasskey{ID: k.ID, Name: k.Name, Error: why, CancelURL: cancelPasskeys}
+		p.RemovePasskey = &templates.RemovePasskey{ID: k.ID, Name: k.Name, Others: p.Password.Others, Error: why, CancelURL: cancelPasskeys}
 	})
 }
 
 // removePasskey removes it.
 func (h *Handler) removePasskey(w http.ResponseWriter, r *http.Request, in *account.Session) error {
 	id := r.PostForm.Get("id")
-	err := h.Accounts.RemovePasskey(r.Context(), in, id, session.Device(r))
+	err := h.Accounts.RemovePasskey(r.Context(), in, id, r.PostForm.Get("sign_out_others") != "", session.Device(r))
 	switch {
 	case errors.Is(err, account.ErrProofNeeded):
 		return confirmFirst(w, r, "passkey_remove", pathRemovePasskey+"?"+url.Values{"id": {id}}.Encode())

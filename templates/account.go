@@ -155,10 +155,11 @@ type RenamePasskey struct {
 	CancelURL string
 }
 
-// RemovePasskey asks whether to remove a passkey. It posts id to
+// RemovePasskey asks whether to remove a passkey. It posts id and sign_out_others to
 // /preferences/security/passkeys/remove.
 type RemovePasskey struct {
 	ID, Name  string
+	Others    int    // other sessions that can be signed out: those that it began among them
 	Error     string // LastWay or ""
 	CancelURL string
 }

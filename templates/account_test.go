@@ -141,6 +141,7 @@ func accountPages() map[string]Page {
 	for _, e := range []string{"", BadName} {
 		with("rename a passkey "+e, keys, func(p *Security) { p.RenamePasskey = &RenamePasskey{ID: "1", Name: "2", Error: e, CancelURL: "/6#7"} })
 	}
+	with("remove a passkey, other sessions", keys, func(p *Security) { p.RemovePasskey = &RemovePasskey{ID: "1", Name: "2", Others: 3, CancelURL: "/6#7"} })
 	for _, e := range []string{"", LastWay} {
 		with("remove a passkey "+e, keys, func(p *Security) { p.RemovePasskey = &RemovePasskey{ID: "1", Name: "2", Error: e, CancelURL: "/6#7"} })
 	}

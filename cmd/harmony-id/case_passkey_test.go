@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -423,7 +424,11 @@ func TestWA10_TouchAlone(t *testing.T) {
 		b, k := w.newBrowser(), newSoftKey()
 		k.verifies = false
 		b.signIn(adaEmail, adaPassword)
+		w.mails()
 		b.add(k, "Blue key")
+		if m := w.mail(adaEmail, "A security key was added"); !strings.Contains(m.Text, "It only asks for a touch") || strings.Contains(m.Text, "can sign in with it.") {
+			t.Errorf("the mail: %s", m.Text)
+		}
 		b.get("/preferences/security").wantText("Touch only")
 		c := w.newBrowser()
 		c.refusedKey(c.withKey(k), http.StatusUnprocessableEntity, "isn’t enough alone")
@@ -543,6 +548,38 @@ func TestWA12_Remove(t *testing.T) {
 		}
 		b.post(pathRemovePasskey, url.Values{"id": {id}}).wantStatus(http.StatusNotFound)
 		b.get("/preferences/activity").wantText("Passkey “Work laptop” removed")
+	})
+}
+
+// Sessions that a removed passkey began go on, unless the person has the others end: the
+// dialog offers it, and does so unless that is unticked.
+func TestWA12_RemoveAndSignOut(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		for _, ends := range []bool{false, true} {
+			b, k := w.withPasskey("Work laptop")
+			thief := w.newBrowser()
+			thief.withKey(k).want(http.StatusOK, "/preferences/security")
+			w.mails()
+			id := w.texts(`SELECT id FROM passkeys`)[0]
+			p := b.get(pathRemovePasskey + "?id=" + id)
+			if box := regexp.MustCompile(`<input id="remove_others"[^>]*>`).FindString(p.body); !strings.Contains(box, "checked") || !strings.Contains(box, `name="sign_out_others"`) {
+				t.Fatalf("the choice: %q", box)
+			}
+			form := url.Values{"id": {id}}
+			if ends {
+				form.Set("sign_out_others", "on")
+			}
+			b.post(pathRemovePasskey, form).want(http.StatusOK, "/preferences/security")
+			thief.in(!ends)
+			b.in(true)
+			said := "None ended"
+			if ends { // with the two of before
+				said = "3 ended"
+			}
+			if m := w.mail(adaEmail, "A passkey was removed"); !strings.Contains(m.Text, said) {
+				t.Errorf("the mail: %s", m.Text)
+			}
+		}
 	})
 }
 
