@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -344,6 +345,70 @@ func TestDamage(t *testing.T) {
 	if _, err := Verify(ctx, bytes.NewReader(newer), columns, nil, nil); !errors.Is(err, ErrNewer) {
 		t.Errorf("a newer form: %v", err)
 	}
+}
+
+// Whoever writes a right checksum under a stream that Create would not write gets no
+// further with it: the checksum is against accidents, and not all that there is.
+func TestForged(t *testing.T) {
+	const head = `{"backup":"harmony-id","version":1,"schema":1,"step":"0001_house"}`
+	const settings, row = `{"table":"settings","columns":["name","value"],"types":["TEXT","TEXT"]}`, `["a","b"]`
+	if s, err := Verify(ctx, bytes.NewReader(forged(t, head, settings, row)), columns, nil, nil); err != nil || s.Rows["settings"] != 1 {
+		t.Fatalf("a right one: %+v, %v", s, err)
+	}
+	for what, lines := range map[string][]string{
+		"a table twice":           {head, settings, row, settings, row},
+		"a table of no backup":    {head, strings.Replace(settings, "settings", "throttles", 1), row},
+		"a row before a table":    {head, `[]`, settings, row},
+		"more values than fit":    {head, settings, `["a","b","c"]`},
+		"a value of another type": {head, settings, `["a",1]`},
+		"bytes that are none":     {head, `{"table":"settings","columns":["value"],"types":["BYTEA"]}`, `["AB=="]`},
+		"a type that is none":     {head, `{"table":"settings","columns":["name"],"types":["JSON"]}`, `["a"]`},
+		"a table without columns": {head, `{"table":"settings","columns":[],"types":[]}`},
+		"columns without a type":  {head, `{"table":"settings","columns":["name","value"],"types":["TEXT"]}`},
+		"a table that says more":  {head, strings.Replace(settings, "{", `{"where":"1=1",`, 1), row},
+		"no beginning":            {settings, row},
+	} {
+		if _, err := Verify(ctx, bytes.NewReader(forged(t, lines...)), columns, nil, nil); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, table := range map[string]string{
+		"a column that the schema lacks": `{"table":"settings","columns":["name","value, name"],"types":["TEXT","TEXT"]}`,
+		"a column of another type":       `{"table":"settings","columns":["name","value"],"types":["TEXT","BYTEA"]}`,
+	} {
+		target := dbtest.New(t, "sqlite")
+		steps, err := target.Migrations(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := steps[len(steps)-1]
+		newest := fmt.Sprintf(`{"backup":"harmony-id","version":1,"schema":%d,"step":%q}`, last.ID, last.Name)
+		if err := restoring(target, forged(t, newest, table, `["a","YQ=="]`), nil, nil); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// forged is a stream of these lines with the end that they would have.
+func forged(t *testing.T, lines ...string) []byte {
+	t.Helper()
+	plain := strings.Join(lines, "\n") + "\n"
+	end := endLine{End: true, Rows: map[string]int64{}, Keys: map[string]int64{}, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(plain)))}
+	name := ""
+	for _, line := range lines {
+		var table tableLine
+		if json.Unmarshal([]byte(line), &table) == nil && table.Table != "" {
+			name = table.Table
+			end.Rows[name] = 0
+		} else if line[0] == '[' {
+			end.Rows[name]++
+		}
+	}
+	last, err := json.Marshal(end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pack(t, append([]byte(plain), append(last, '\n')...))
 }
 
 func unpack(t *testing.T, b []byte) []byte {

@@ -185,6 +185,9 @@ func (t tableLine) columns() ([]db.Column, error) {
 
 // readRow reads a row, whose values are nil, a string, an int64 or a []byte each.
 func readRow(line []byte, columns []db.Column) ([]any, error) {
+	if len(columns) == 0 {
+		return nil, errors.New("a row before a table")
+	}
 	var raw []json.RawMessage
 	if err := json.Unmarshal(line, &raw); err != nil {
 		return nil, err
