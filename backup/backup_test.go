@@ -366,6 +366,7 @@ func TestForged(t *testing.T) {
 		"a table without columns": {head, `{"table":"settings","columns":[],"types":[]}`},
 		"columns without a type":  {head, `{"table":"settings","columns":["name","value"],"types":["TEXT"]}`},
 		"a table that says more":  {head, strings.Replace(settings, "{", `{"where":"1=1",`, 1), row},
+		"a row that is too long":  {head, settings, `["a","` + strings.Repeat("b", maxLine) + `"]`},
 		"no beginning":            {settings, row},
 	} {
 		if _, err := Verify(ctx, bytes.NewReader(forged(t, lines...)), columns, nil, nil); !errors.Is(err, ErrDamaged) {
