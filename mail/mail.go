@@ -143,17 +143,25 @@ func Compose(l account.Letter, cfg Config, places *device.Places) (Message, erro
 	return compose(m, cfg, id)
 }
 
-// plainName is a name of letters and what stands between them, which has no room
-// for a telephone number; link is what mail programs make a link of.
-var (
-	plainName = regexp.MustCompile(`^\pL[\pL\pM '’.,()-]{0,59}$`)
-	link      = regexp.MustCompile(`(?i)www\.|\.[\pL\pN-]{2,}`)
-)
+// plain reports whether a name is of letters and what stands between them, which has
+// no room for a telephone number.
+func plain(name string) bool {
+	n := 0
+	for _, c := range name {
+		if n++; n > 60 || !unicode.IsLetter(c) && (n == 1 || !unicode.IsMark(c) && !strings.ContainsRune(" '’.,()-", c)) {
+			return false
+		}
+	}
+	return n > 0
+}
+
+// link is what mail programs make a link of.
+var link = regexp.MustCompile(`(?i)www\.|\.[\pL\pN-]{2,}`)
 
 // greeted is the name to greet a person by. One that could be taken for anything
 // but a name is left out: whoever chose it gets nothing said in our mails (EM-02).
 func greeted(name string) string {
-	if !plainName.MatchString(name) || link.MatchString(name) {
+	if !plain(name) || link.MatchString(name) {
 		return ""
 	}
 	return name
