@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/harmony/id/migrations"
@@ -34,6 +35,7 @@ type DB struct {
 	writer  *writer // SQLite only
 	files   fs.FS   // the migrations
 	observe func(ctx context.Context, query string)
+	failed  atomic.Bool // a write did, for a reason that may last
 
 	closing  sync.Once
 	closeErr error
@@ -115,7 +117,7 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 	d.observed(ctx, query)
 	if d.writer != nil {
 		j := job{ctx: ctx, soft: isSoft(ctx), query: query, args: args}
-		err := d.writer.do(&j)
+		err := d.noted(d.writer.do(&j))
 		return j.n, err
 	}
 	var n int64
@@ -123,7 +125,7 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 		n, err = exec(ctx, d.pool, query, args)
 		return err
 	})
-	return n, err
+	return n, d.noted(err)
 }
 
 // Returning runs one statement that writes and has a RETURNING clause, and
@@ -133,9 +135,9 @@ func (d *DB) Returning(ctx context.Context, query string, args []any, dest ...an
 	d.observed(ctx, query)
 	if d.writer != nil {
 		j := job{ctx: ctx, soft: isSoft(ctx), query: query, args: args, dest: dest, returning: true}
-		return d.writer.do(&j)
+		return d.noted(d.writer.do(&j))
 	}
-	return retry(ctx, func() error { return returning(ctx, d.pool, query, args, dest) })
+	return d.noted(retry(ctx, func() error { return returning(ctx, d.pool, query, args, dest) }))
 }
 
 // Tx runs fn in a transaction: everything that fn does through tx happens, or
@@ -149,9 +151,17 @@ func (d *DB) Returning(ctx context.Context, query string, args []any, dest ...an
 func (d *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 	if d.writer != nil {
 		j := job{ctx: ctx, soft: isSoft(ctx), fn: fn, observe: d.observe}
-		return d.writer.do(&j)
+		return d.noted(d.writer.do(&j))
 	}
-	return retry(ctx, func() error { return d.postgresTx(ctx, fn) })
+	return d.noted(retry(ctx, func() error { return d.postgresTx(ctx, fn) }))
+}
+
+// noted is err, of a write. Writes asks the database if it says that others may fail.
+func (d *DB) noted(err error) error {
+	if Unavailable(err) {
+		d.failed.Store(true)
+	}
+	return err
 }
 
 func (d *DB) observed(ctx context.Context, query string) {

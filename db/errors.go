@@ -1,8 +1,13 @@
 package db
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 
@@ -95,6 +100,40 @@ func harmless(err error) bool {
 		sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE,
 		sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_MISUSE,
 	}, e.Code()&0xff)
+}
+
+// Unavailable reports whether err says that the database does not do its work at
+// the moment, whatever it is asked: nobody answers there, somebody holds it for too
+// long, the disk is full or fails, it is shutting down, or it was closed. The same
+// may succeed later.
+func Unavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return slices.Contains([]int{
+			sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+			sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL,
+		}, e.Code()&0xff)
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case "25006", // only reads: a standby that has not taken over yet
+			"40001", "40P01": // in each other's way, again and again
+			return true
+		}
+		// Connection, resources (53100 is a full disk), an operator's doing, the
+		// server's own system. (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+		return len(e.Code) == 5 && slices.Contains([]string{"08", "53", "57", "58"}, e.Code[:2])
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok { // a connection that broke in the middle
+		return true
+	}
+	return errors.Is(err, ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }
 
 // busy reports whether err says that another process holds SQLite's lock.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // ErrNewerSchema says that the database was migrated by a newer program than
-// this one, which does not know what it must not break.
+// this one, and lacks or needs something of which this one knows nothing.
 var ErrNewerSchema = errors.New("the database has a newer schema than this program")
 
 // A Migration is a step of the schema.
@@ -23,14 +24,31 @@ type Migration struct {
 	ID        int
 	Name      string    // "0001_house"
 	AppliedAt time.Time // zero: pending
+	Later     bool      // a newer program's: this one does not know it, and works beside it
 
 	text     string
 	checksum string
 }
 
+// A step only adds, so that programs that do not know it go on beside it. One that
+// takes something away, or changes what something means, ends its name in -needs- and
+// the number of the step that a program has to know to go on beside it.
+var needing = regexp.MustCompile(`-needs-([0-9]{4})$`)
+
+// needs is the number of that step; 0: any program will do.
+func (m Migration) needs() int {
+	found := needing.FindStringSubmatch(m.Name)
+	if found == nil {
+		return 0
+	}
+	id, _ := strconv.Atoi(found[1]) // four digits
+	return id
+}
+
 // Migrations lists the steps that this program knows, in order, and when the
-// database took them. It is an error if the database took one that the program
-// does not know (ErrNewerSchema), or that reads differently now.
+// database took them, and then those that a newer program took. It is an error if one
+// of these says that it needs a newer program (ErrNewerSchema), or if one that the
+// program knows reads differently now.
 func (d *DB) Migrations(ctx context.Context) ([]Migration, error) {
 	steps, err := readSteps(d.files)
 	if err != nil {
@@ -44,15 +62,25 @@ func (d *DB) Migrations(ctx context.Context) ([]Migration, error) {
 		return nil, err
 	}
 	defer rows.Close()
+	known := len(steps)
+	last := 0
+	if known > 0 {
+		last = steps[known-1].ID
+	}
 	for rows.Next() {
 		var m Migration
 		var at int64
 		if err := rows.Scan(&m.ID, &m.Name, &m.checksum, &at); err != nil {
 			return nil, err
 		}
-		i := slices.IndexFunc(steps, func(s Migration) bool { return s.ID == m.ID })
-		if i < 0 {
+		i := slices.IndexFunc(steps[:known], func(s Migration) bool { return s.ID == m.ID })
+		if i < 0 && (m.ID < last || m.needs() > last) {
 			return nil, fmt.Errorf("%w: it holds migration %s", ErrNewerSchema, m.Name)
+		}
+		if i < 0 {
+			m.AppliedAt, m.Later = Time(at), true
+			steps = append(steps, m)
+			continue
 		}
 		if steps[i].checksum != m.checksum {
 			return nil, fmt.Errorf("migration %s was changed after the database took it: restore the file and add another", m.Name)
@@ -64,6 +92,9 @@ func (d *DB) Migrations(ctx context.Context) ([]Migration, error) {
 		return steps, nil
 	} else if err != nil {
 		return nil, err
+	}
+	if i := slices.IndexFunc(steps, func(m Migration) bool { return m.AppliedAt.IsZero() }); i >= 0 && len(steps) > known {
+		return nil, fmt.Errorf("%w: it holds migration %s, and lacks %s", ErrNewerSchema, steps[known].Name, steps[i].Name)
 	}
 	return steps, nil
 }
@@ -171,6 +202,9 @@ func readSteps(files fs.FS) ([]Migration, error) {
 			text:     string(text),
 			checksum: hex.EncodeToString(sum[:]),
 		})
+		if needs := steps[len(steps)-1].needs(); needs > id {
+			return nil, fmt.Errorf("migration %s needs step %d, which comes after it", name, needs)
+		}
 	}
 	slices.SortFunc(steps, func(a, b Migration) int { return a.ID - b.ID })
 	for i := range steps {

@@ -65,12 +65,34 @@ func TestMigrate(t *testing.T) {
 			t.Errorf("%d rows in a, want 1", n)
 		}
 
-		at(one...) // an older program
-		if _, err := d.Migrate(ctx); !errors.Is(err, db.ErrNewerSchema) || !strings.Contains(err.Error(), "0002_two") {
+		at(one...) // an older program: what it does not know only adds
+		pending(0)
+		if err := migrate(); err != nil {
 			t.Errorf("an older program: %v", err)
 		}
-		if _, err := d.Pending(ctx); !errors.Is(err, db.ErrNewerSchema) {
-			t.Errorf("an older program: %v", err)
+		if list, err := d.Migrations(ctx); err != nil || len(list) != 2 || list[0].Later || !list[1].Later || list[1].Name != "0002_two" || list[1].AppliedAt.IsZero() {
+			t.Errorf("an older program: %+v, %v", list, err)
+		}
+		// A step that takes something away says which programs it can be beside.
+		gone := []string{"0005_less-needs-0002.sql", "ALTER TABLE a DROP COLUMN n;"}
+		at(slices.Concat(one, two, gone)...)
+		if err := migrate("0005_less-needs-0002"); err != nil {
+			t.Fatal(err)
+		}
+		at(slices.Concat(one, two)...)
+		pending(0)
+		for _, older := range [][]string{one, slices.Concat(one, two, []string{"0003_other.sql", "SELECT 1"}), slices.Concat(one, two, []string{"0006_other.sql", "SELECT 1"})} {
+			at(older...) // too old, or of another descent
+			if _, err := d.Migrate(ctx); !errors.Is(err, db.ErrNewerSchema) || !strings.Contains(err.Error(), "0005_less-needs-0002") {
+				t.Errorf("a program that knows %q: %v", older[len(older)-2], err)
+			}
+			if _, err := d.Pending(ctx); !errors.Is(err, db.ErrNewerSchema) {
+				t.Errorf("a program that knows %q: %v", older[len(older)-2], err)
+			}
+		}
+		at("0001_needs-needs-0002.sql", "")
+		if _, err := d.Migrate(ctx); err == nil || !strings.Contains(err.Error(), "comes after it") {
+			t.Errorf("a step that needs a later one: %v", err)
 		}
 		at(slices.Concat(one, []string{two[0], two[1] + " "})...) // a changed file
 		if _, err := d.Migrate(ctx); err == nil || !strings.Contains(err.Error(), "0002_two was changed") {

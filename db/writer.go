@@ -83,6 +83,9 @@ func newWriter(ctx context.Context, c driver.Connector) (*writer, error) {
 		w.raw = c.(*sqliteConn)
 		return nil
 	})
+	if err == nil {
+		_, err = w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout=%d", lockPatience))
+	}
 	if err != nil {
 		return nil, errors.Join(err, w.pool.Close())
 	}
@@ -220,7 +223,25 @@ func (w *writer) begin(b *batch) error {
 		}
 		w.soft = soft
 	}
-	return w.control("BEGIN IMMEDIATE")
+	return w.lock()
+}
+
+// Another process may have SQLite's lock. SQLite itself looks for it less and less
+// often, down to ten times a second, and beside a process that writes all the time,
+// for whom the lock is free for moments only, may find it taken for five seconds. So
+// it is told to give up early and then begins to look anew.
+const lockPatience = 10 // milliseconds, in which SQLite looks four times or five
+
+var lockTries = 500 // of so long: five seconds in all; a test waits less
+
+func (w *writer) lock() error {
+	for try := 1; ; try++ {
+		err := w.control("BEGIN IMMEDIATE")
+		if !busy(err) || try == lockTries {
+			return err
+		}
+		w.raw.broken = nil
+	}
 }
 
 // step runs one job of b on its own goroutine, or on this one if any will do.

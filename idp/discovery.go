@@ -84,6 +84,7 @@ func document(read func(*http.Request) ([]byte, error)) http.Handler {
 		if err != nil {
 			web.Log(r.Context()).ErrorContext(r.Context(), "document", "error", err.Error())
 			h.Set("Cache-Control", "no-store")
+			h.Set("Retry-After", web.RetrySoon)
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}

@@ -81,8 +81,8 @@ func cors(w http.ResponseWriter, r *http.Request, methods, headers string) bool 
 	return true
 }
 
-// A wireWriter says with a 401 how to authenticate (RFC 6749 5.2, RFC 6750 3) and
-// gives the JSON its charset.
+// A wireWriter says with a 401 how to authenticate (RFC 6749 5.2, RFC 6750 3), with
+// a 503 when to come again, and gives the JSON its charset.
 type wireWriter struct {
 	http.ResponseWriter
 	challenge string
@@ -96,6 +96,9 @@ func (w *wireWriter) WriteHeader(status int) {
 	}
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", w.challenge)
+	}
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", web.RetrySoon)
 	}
 	if h.Get("Content-Type") == "application/json" {
 		h.Set("Content-Type", "application/json;charset=UTF-8")

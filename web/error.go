@@ -51,7 +51,8 @@ func (e *Error) Unwrap() error { return e.Err }
 type HandlerFunc func(http.ResponseWriter, *http.Request) error
 
 // ServeHTTP calls f. An error becomes the error page (JSON, where Config says
-// so): an *Error says which, any other is a 500 that tells nothing of itself.
+// so): an *Error says which, any other is a 500, or a 503 if Config says that it
+// passes, that tells nothing of itself.
 func (f HandlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := f(w, r)
 	if err == nil {
@@ -94,8 +95,11 @@ func (x *exchange) fail(r *http.Request, err error) {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		e = &Error{Status: http.StatusInternalServerError, Err: err}
-		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		switch {
+		case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 			e.Status = statusClientGone
+		case x.site.Unavailable != nil && x.site.Unavailable(err):
+			e = unavailable(err)
 		}
 	}
 	switch {
@@ -110,6 +114,17 @@ func (x *exchange) fail(r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // half an answer is sent: cut the connection
 	}
 	x.answer(r, e)
+}
+
+// RetrySoon is the Retry-After, in seconds, of a 503 whose cause passes by itself
+// or is being looked at: long enough not to add to it, short enough to be waited for.
+const RetrySoon = "5"
+
+// unavailable is the answer to who asked while err is so. It says what a 500 says to a
+// person, and to a program that it may ask again.
+func unavailable(err error) *Error {
+	wait, _ := time.ParseDuration(RetrySoon + "s")
+	return &Error{Status: http.StatusServiceUnavailable, Title: "error.500.title", Message: "error.500.text", RetryAfter: wait, Err: err}
 }
 
 // answer shows e to whoever asked.

@@ -40,6 +40,10 @@ type Config struct {
 	// JSON reports the paths that answer errors in JSON, not with a page, and
 	// may be asked for OPTIONS. Nil: there are none.
 	JSON func(path string) bool
+	// Unavailable reports whether an error that is no *Error says that something
+	// behind the handlers does not work at the moment, which makes it a 503 with a
+	// Retry-After in place of a 500. Nil: none says so.
+	Unavailable func(err error) bool
 	// Watch is told of each answer, for the operator's metrics. Nil: nobody is told.
 	Watch func(status int, took time.Duration)
 }

@@ -128,17 +128,19 @@ func (a *admin) note(err error) {
 }
 
 // serviceable says why this database cannot be served from: it does not answer, has
-// yet to take steps of the schema, or has no key to sign with. A newer schema is no
-// reason, for each step leaves what the program before it needs: that is how replicas
-// are upgraded one after the other. Mail servers and Google are not asked: without
+// yet to take steps of the schema or took one that this program is too old for, takes no
+// writes (its disk is full), or has no key to sign with. Steps of a newer program that
+// only add are no reason: that is how replicas are upgraded one after the other. Mail servers and Google are not asked: without
 // them people still sign in.
 func serviceable(ctx context.Context, d *db.DB, keys *idp.Keys) error {
 	switch n, err := d.Pending(ctx); {
-	case errors.Is(err, db.ErrNewerSchema):
 	case err != nil:
 		return fmt.Errorf("reading the database's schema: %w", err)
 	case n > 0:
 		return fmt.Errorf("the database needs %d more steps of its schema", n)
+	}
+	if err := d.Writes(ctx); err != nil {
+		return err
 	}
 	all, err := keys.List(ctx)
 	if err != nil {

@@ -51,7 +51,11 @@ func TestOP03_Ready(t *testing.T) {
 		// The next program's schema: this one has yet to be replaced, and serves on.
 		w.exec(`INSERT INTO migrations (id, name, checksum, applied_at) VALUES (9999, '9999_of_tomorrow', 'x', 1)`)
 		want("on a newer schema", 200, "ready\n")
+		w.exec(`UPDATE migrations SET name = '9999_of_tomorrow-needs-9998' WHERE id = 9999`)
+		want("on a schema that it is too old for", 503, "not ready\n")
+		said("it holds migration 9999_of_tomorrow-needs-9998")
 		w.exec(`DELETE FROM migrations WHERE id = 9999`)
+		want("on its own", 200, "ready\n")
 
 		// A step that this program needs and the database does not have.
 		const last = `(SELECT MAX(id) FROM (SELECT id FROM migrations) AS all_of_them)`
@@ -63,7 +67,9 @@ func TestOP03_Ready(t *testing.T) {
 		f := strings.Split(kept, "|")
 		w.exec(`INSERT INTO migrations (id, name, checksum, applied_at) VALUES (CAST($1 AS BIGINT), $2, $3, 1)`, f[0], f[1], f[2])
 		want("taken", 200, "ready\n")
-		said("ready again")
+		if n := strings.Count(log.String(), "ready again"); n != 2 {
+			t.Errorf("the log says %d times that it is ready again", n)
+		}
 
 		w.exec(`UPDATE signing_keys SET retired_at = 1`)
 		want("no key signs", 503, "not ready\n")

@@ -87,7 +87,7 @@ func (c backupCreate) Run(ctx context.Context, p *program) (err error) {
 	if c.Out == "-" && terminal(p.stdout) {
 		return usagef("a backup is not for a screen: write -o FILE, or send standard output somewhere")
 	}
-	return p.withDatabase(ctx, c.databaseSettings, useExisting, func(d *db.DB) error {
+	return p.withDatabase(ctx, c.databaseSettings, useWhole, func(d *db.DB) error {
 		if c.Out == "-" {
 			s, err := backup.Create(ctx, d, p.stdout, sealedColumns(), recipients)
 			if err != nil {

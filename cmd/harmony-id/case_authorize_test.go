@@ -54,11 +54,13 @@ func oneAlone(t *testing.T, story func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) { story(t, wellBehaved(t, "sqlite")) })
 }
 
-// atOnce is for races: real time, two replicas.
+// atOnce is for races: real time, and two replicas, each of which opened the database
+// for itself. What two connections of one process do to an SQLite file, those of two
+// processes do (OP-11).
 func atOnce(t *testing.T, race func(t *testing.T, w *world, pick func(i int) *house)) {
 	dbtest.Each(t, func(t *testing.T, engine string) {
 		w := wellBehaved(t, engine)
-		both := []*house{w.house, w.newReplica()}
+		both := []*house{w.house, w.newReplicaOver(w.open())}
 		race(t, w, func(i int) *house { return both[i%2] })
 	})
 }

@@ -738,7 +738,7 @@ func TestST02_StoredOpensNothing(t *testing.T) {
 func grantIDs(t *testing.T, w *world) []string   { return column(t, w, `SELECT id FROM grants`) }
 func requestIDs(t *testing.T, w *world) []string { return column(t, w, `SELECT id FROM auth_requests`) }
 
-func column(t *testing.T, w *world, query string) (out []string) {
+func column(t testing.TB, w *world, query string) (out []string) {
 	t.Helper()
 	rows := must(w.db.Query(t.Context(), query))(t)
 	defer rows.Close()

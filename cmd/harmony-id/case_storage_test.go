@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -89,6 +90,95 @@ func TestST05_ConnectionsAreCut(t *testing.T) {
 		t.Errorf("%d served, %d refused", served, refused)
 	}
 	w.globex.refresh(k.RefreshToken).ok()
+}
+
+// ST-10: a disk that is full under PostgreSQL, which then says so of every statement
+// that needs room, and of none that reads. (TestST10_FullDisk has that under SQLite.)
+// What is refused has not happened and can be done once there is room.
+func TestST10_FullDiskOfPostgreSQL(t *testing.T) {
+	t.Parallel()
+	w := wellBehaved(t, "postgres")
+	w.weaken(w.ada.ID, adaPassword)
+	a := w.watched()
+	log := &lockedBuffer{}
+	a.log = slog.New(slog.NewTextHandler(log, nil))
+	ready := func(when string, want int) {
+		t.Helper()
+		if status, _ := a.asks(t, pathReady); status != want {
+			t.Errorf("%s: readyz says %d, want %d", when, status, want)
+		}
+	}
+	b, f, code := w.granted(w.globex)
+	k := b.connect(w.globex, adaEmail, adaPassword)
+	w.mails()
+	resetter, link := w.newBrowser(), w.link()
+	resetter.get(strings.TrimPrefix(link, issuer)).want(http.StatusOK, "/login/reset")
+	p := b.setUp()
+	app, on := p.scan(), p.form(pathTurnOn)
+	on.Set("saved", "on")
+
+	tables := column(t, w, `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()`)
+	w.exec(`CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''could not extend file "base/1/2": No space left on device'' USING ERRCODE = ''disk_full''; END'`)
+	for _, table := range tables {
+		w.exec(`CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON ` + table + ` EXECUTE FUNCTION no_room()`)
+	}
+	ready("nobody has been refused yet", http.StatusOK)
+	before := w.facts()
+	on.Set("code", app.code())
+	for what, act := range map[string]func() (status int, header http.Header, body string){
+		"a code": func() (int, http.Header, string) { r := f.redeem(code); return r.status, r.header, r.raw },
+		"a refresh": func() (int, http.Header, string) {
+			r := w.globex.refresh(k.RefreshToken)
+			return r.status, r.header, r.raw
+		},
+		"a sign-in": func() (int, http.Header, string) {
+			r := w.newBrowser().attempt(adaEmail, adaPassword)
+			return r.status, r.header, r.body
+		},
+		"a workspace's turn": func() (int, http.Header, string) {
+			r := b.once(http.MethodGet, w.globex.begin().url(), nil, nil)
+			return r.status, r.header, r.body
+		},
+		"a sign-out": func() (int, http.Header, string) {
+			r := b.once(http.MethodPost, "/logout", url.Values{}, nil)
+			return r.status, r.header, r.body
+		},
+		"a reset": func() (int, http.Header, string) {
+			r := resetter.once(http.MethodPost, "/login/reset", url.Values{"new_password": {newPassword}, "confirm_password": {newPassword}}, nil)
+			return r.status, r.header, r.body
+		},
+		"2FA": func() (int, http.Header, string) {
+			r := b.once(http.MethodPost, pathTurnOn, on, nil)
+			return r.status, r.header, r.body
+		},
+	} {
+		status, header, body := act()
+		if status != http.StatusServiceUnavailable || header.Get("Retry-After") != "5" || header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %d %v", what, status, header)
+		}
+		if strings.Contains(body, "space") || strings.Contains(body, "53100") {
+			t.Errorf("%s tells of the disk: %s", what, body)
+		}
+	}
+	if d := difference(before, w.facts()); len(d) != 0 {
+		t.Errorf("refused, and yet it happened: %v", d)
+	}
+	ready("full", http.StatusServiceUnavailable)
+	if !strings.Contains(log.String(), "not ready") || !strings.Contains(log.String(), "No space left on device") {
+		t.Errorf("the log does not say why it is not ready: %s", log)
+	}
+	if w.userinfo(k.AccessToken) == nil || !b.signedIn() {
+		t.Error("what only reads does not go on")
+	}
+	for _, table := range tables {
+		w.exec(`DROP TRIGGER no_room ON ` + table)
+	}
+	ready("there is room", http.StatusOK)
+	f.redeem(code).ok()
+	w.globex.refresh(k.RefreshToken).ok()
+	on.Set("code", app.code())
+	b.post(pathTurnOn, on).want(http.StatusOK, "/preferences/security")
+	resetter.setPassword(newPassword).want(http.StatusOK, "/login")
 }
 
 // DOS-06: authorization requests that nobody goes on with stay half an hour, each

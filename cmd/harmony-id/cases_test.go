@@ -22,8 +22,6 @@ var notPlayed = map[string]string{
 	"LOGIN-19": "nobody signs up here: operators create people",
 	"EM-03":    "an address cannot be changed here",
 	"EM-08":    "an address cannot be changed here",
-	"OP-04":    "there is no earlier release whose program could be run beside this one",
-	"ST-10":    "a full disk takes a file system of its own, and root",
 	"AD-02":    "there are no administrators' accounts: who can run the program beside the database administers, and AD-08 sees that it is recorded",
 }
 

@@ -433,25 +433,34 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
-// On a new machine the first command may be any that creates something.
-// A program that is older than the database's schema refuses to do anything, and
-// says what to do.
-func TestOlderProgram(t *testing.T) {
+// OP-04: a program that is older than the database's schema goes on with what only
+// adds to it, except where it would leave out what it does not know. On a schema that
+// needs a newer one it refuses to do anything, and says what to do.
+func TestOP04_OlderProgram(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, engine string) {
 		k := newDesk(t, engine)
-		must(k.db.Exec(t.Context(), `INSERT INTO migrations (id, name, checksum, applied_at) VALUES (9999, '9999_later', 'x', 1)`))(t)
 		sh := k.with("HARMONY_ID_ISSUER=https://id.example.com", "HARMONY_ID_ENCRYPTION_KEYS_FILE="+k.keys, "HARMONY_ID_SMTP_URL=smtp://localhost:1", "HARMONY_ID_MAIL_FROM=no-reply@example.com")
-		sh.run("", "serve", "--http-addr", "127.0.0.1:0").want(exitPending, "9999_later", "run the newer program")
+		must(k.db.Exec(t.Context(), `INSERT INTO migrations (id, name, checksum, applied_at) VALUES (9998, '9998_later', 'x', 1)`))(t)
+		for _, args := range [][]string{{"user", "list"}, {"client", "list"}, {"migrate", "status"}, {"migrate", "plan"}, {"migrate", "up"}, {"keys", "list"}, {"audit", "export"}, {"outbox", "list"}} {
+			k.run("", args...).want(exitOK)
+		}
+		k.run("", "migrate", "status").want(exitOK, "9998_later")
+		sh.with("HARMONY_ID_HTTP_ADDR=127.0.0.1:0", "HARMONY_ID_ADMIN_ADDR=127.0.0.1:0", "HARMONY_ID_DRAIN_DELAY=0s").start("serve").end()
+		for _, args := range [][]string{{"backup", "create"}, {"secrets", "check", "--encryption-keys-file", k.keys}, {"secrets", "rewrap", "--encryption-keys-file", k.keys}} {
+			k.run("", args...).want(exitPending, "9998_later", "run the newer program")
+		}
+		must(k.db.Exec(t.Context(), `INSERT INTO migrations (id, name, checksum, applied_at) VALUES (9999, '9999_less-needs-9998', 'x', 1)`))(t)
+		sh.run("", "serve", "--http-addr", "127.0.0.1:0").want(exitPending, "9999_less", "run the newer program")
 		for _, args := range [][]string{
 			{"user", "list"}, {"client", "list"}, {"backup", "create"}, {"migrate", "status"}, {"migrate", "plan"}, {"migrate", "up"},
-			{"keys", "list"}, {"audit", "export"}, {"outbox", "list"},
+			{"keys", "list"}, {"audit", "export"}, {"outbox", "list"}, {"secrets", "rewrap", "--encryption-keys-file", k.keys},
 		} {
-			k.run("", args...).want(exitPending, "9999_later", "run the newer program")
+			k.run("", args...).want(exitPending, "9999_less", "run the newer program")
 		}
-		k.run("", "secrets", "rewrap", "--encryption-keys-file", k.keys).want(exitPending, "run the newer program")
 	})
 }
 
+// On a new machine the first command may be any that creates something.
 func TestFirstCommandMakesDatabase(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "new.db")
 	sh := shell{t, []string{"HARMONY_ID_DATABASE_URL=sqlite:" + file}}

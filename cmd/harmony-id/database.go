@@ -16,8 +16,12 @@ import (
 type databaseUse int
 
 const (
-	// useExisting needs a database with today's schema.
+	// useExisting needs a database with today's schema. What a newer program added to
+	// it does no harm.
 	useExisting databaseUse = iota
+	// useWhole is useExisting, of whose schema the program knows all: it is for what
+	// copies or changes everything.
+	useWhole
 	// useOrMake is useExisting, but makes the SQLite file that is not there yet.
 	useOrMake
 	// useToServe is useExisting, but brings the schema of an SQLite file up to date.
@@ -46,7 +50,7 @@ func (p *program) openDatabase(ctx context.Context, s databaseSettings, use data
 	fresh := false
 	if sqlite {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			if use == useExisting || use == useToLook {
+			if use == useExisting || use == useWhole || use == useToLook {
 				return nil, fmt.Errorf("there is no database %s yet: harmony-id serve or migrate up makes it, --database-url names another", absolute(file))
 			}
 			fresh = true
@@ -75,9 +79,18 @@ func ready(ctx context.Context, d *db.DB, use databaseUse) error {
 		}
 		return nil
 	}
-	n, err := d.Pending(ctx)
+	steps, err := d.Migrations(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the database's schema: %w", err)
+	}
+	n := 0
+	for _, m := range steps {
+		if m.Later && use == useWhole {
+			return fmt.Errorf("%w: it holds migration %s", db.ErrNewerSchema, m.Name)
+		}
+		if m.AppliedAt.IsZero() {
+			n++
+		}
 	}
 	if n > 0 {
 		return &exit{exitPending, fmt.Errorf("the database needs %d more steps of its schema: run harmony-id migrate up (harmony-id migrate status lists them)", n)}

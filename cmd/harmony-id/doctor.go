@@ -157,10 +157,19 @@ func (e *examination) database(ctx context.Context, p *program, c serveSettings,
 	} else {
 		e.ok("database", "%s answers", d.Engine())
 	}
-	n, err := d.Pending(ctx)
+	steps, err := d.Migrations(ctx)
+	n, later := 0, 0
+	for _, m := range steps {
+		if m.AppliedAt.IsZero() {
+			n++
+		}
+		if m.Later {
+			later++
+		}
+	}
 	switch {
 	case errors.Is(err, db.ErrNewerSchema):
-		e.warn("schema", "run the newer program; this one serves on if it was started before, and does not start again", "%s", err)
+		e.fail("schema", "run the newer program", "%s", err)
 		return d
 	case err != nil:
 		e.fail("schema", "restore the program or the database from before the change", "%s", err)
@@ -170,7 +179,11 @@ func (e *examination) database(ctx context.Context, p *program, c serveSettings,
 		e.fail("schema", "run harmony-id migrate up", "%d steps are pending", n)
 		return d
 	}
-	e.ok("schema", "up to date")
+	if later > 0 {
+		e.warn("schema", "replace this program, too; until then it goes on", "a newer program took %d more steps, beside which this one works", later)
+	} else {
+		e.ok("schema", "up to date")
+	}
 	if err := idp.CheckKeys(ctx, d, plan.ring); err != nil {
 		e.fail("encryption keys", "name the file that this database was used with", "%s", err)
 	} else {

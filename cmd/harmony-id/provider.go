@@ -122,7 +122,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 	return &house{
 		handler: web.Wrap(web.Config{
 			Issuer: cfg.issuer, TrustedProxies: cfg.proxies, Log: cfg.log, Links: cfg.links, Home: "/", StandIn: cfg.standIn,
-			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON, Watch: cfg.answered,
+			CrossOriginAllowed: idp.CrossOriginAllowed, JSON: idp.AnswersJSON, Unavailable: db.Unavailable, Watch: cfg.answered,
 		}, r),
 		accounts: accounts,
 		clients:  idp.NewClients(d),

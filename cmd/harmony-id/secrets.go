@@ -79,7 +79,7 @@ func (c ringed) with(ctx context.Context, p *program, act func(*db.DB, *secret.R
 	if err != nil {
 		return err
 	}
-	return p.withDatabase(ctx, c.databaseSettings, useExisting, func(d *db.DB) error {
+	return p.withDatabase(ctx, c.databaseSettings, useWhole, func(d *db.DB) error {
 		r, err := act(d, ring)
 		if errors.Is(err, rewrap.ErrOtherKey) {
 			return &exit{exitRefused, fmt.Errorf("%w; nothing was sealed. Use the file that serve uses", err)}

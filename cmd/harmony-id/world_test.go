@@ -49,6 +49,7 @@ const (
 
 type world struct {
 	t       testing.TB
+	url     string // of db
 	db      *db.DB
 	ring    *secret.Ring
 	house   *house
@@ -257,7 +258,8 @@ func (l *lockedBuffer) String() string {
 // newWorld returns a world on a fresh database of the engine.
 func newWorld(t testing.TB, engine string, opts ...db.Option) *world {
 	t.Helper()
-	w := &world{t: t, db: dbtest.New(t, engine, opts...), ring: theRing(), log: &lockedBuffer{}}
+	w := &world{t: t, url: dbtest.URL(t, engine), ring: theRing(), log: &lockedBuffer{}}
+	w.db = w.open(opts...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the provider's log:\n%s", w.log)
@@ -334,9 +336,27 @@ func (w *world) keepKeys() {
 	}
 }
 
+// open opens the world's database anew, as another process does.
+func (w *world) open(opts ...db.Option) *db.DB {
+	w.t.Helper()
+	d := must(db.Open(context.Background(), w.url, opts...))(w.t)
+	w.t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return d
+}
+
 // newReplica returns another provider over the same database, with other
 // settings perhaps.
 func (w *world) newReplica(edits ...func(*houseConfig)) *house {
+	w.t.Helper()
+	return w.newReplicaOver(w.db, edits...)
+}
+
+// newReplicaOver is newReplica over a database that was opened for it alone.
+func (w *world) newReplicaOver(d *db.DB, edits ...func(*houseConfig)) *house {
 	w.t.Helper()
 	u := must(url.Parse(issuer))(w.t)
 	cfg := houseConfig{
@@ -352,7 +372,7 @@ func (w *world) newReplica(edits ...func(*houseConfig)) *house {
 	for _, edit := range edits {
 		edit(&cfg)
 	}
-	h, err := newHouse(w.t.Context(), w.db, w.ring, cfg)
+	h, err := newHouse(w.t.Context(), d, w.ring, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
