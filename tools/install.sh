@@ -1,14 +1,18 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks: PostgreSQL, Chromium,
-# Node.js with npm, an authenticator app that is none of ours (zbarimg reads
-# QR codes, oathtool computes codes), on Linux a C compiler (for the race
-# detector) and what workspaces are made of there (mod_auth_openidc in an Apache
-# that nobody starts, Authlib for Debian's Python), and the commands named as
-# arguments. It is quiet when nothing is missing.
+# Installs what the tests need and this machine lacks: PostgreSQL, Chromium and,
+# where there is a package of it, its headless shell (the stories take a third of
+# the time in it), Node.js with npm, an authenticator app that is none of ours
+# (zbarimg reads QR codes, oathtool computes codes), on Linux a C compiler (for the
+# race detector) and what workspaces are made of there (mod_auth_openidc in an
+# Apache that nobody starts, Authlib for Debian's Python), and the commands named
+# as arguments. It is quiet when nothing is missing.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
 is() { for file; do if [ -x "$file" ]; then return 0; fi; done; return 1; }
+
+# Whether apt knows a package.
+packaged() { has apt-cache && apt-cache show "$1" >/dev/null 2>&1; }
 
 # What is missing, each as its name in the list of the platform below.
 missing() {
@@ -21,6 +25,7 @@ missing() {
 		has chromium || has chromium-browser || has google-chrome || has google-chrome-stable ||
 		is "/Applications/Chromium.app/Contents/MacOS/Chromium" \
 			"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" || echo chromium
+	[ -n "${HARMONY_ID_TEST_CHROMIUM:-}" ] || has chromium-headless-shell || ! packaged chromium-headless-shell || echo chromium-headless-shell
 	has node || echo nodejs
 	has npm || echo npm
 	has zbarimg || echo zbar
@@ -47,6 +52,7 @@ if has apt-get; then
 	for name in $want; do
 		case $name in
 		cc) packages="$packages gcc libc6-dev" ;;
+		chromium-headless-shell) ;; # below: only now apt knows whether there is one
 		npm) ;; # some builds of nodejs bring it along, and then refuse Debian's
 		zbar) packages="$packages zbar-tools" ;;
 		apache2) packages="$packages apache2-bin" ;; # the program without the service
@@ -56,6 +62,7 @@ if has apt-get; then
 		esac
 	done
 	$root apt-get update -q
+	[ -n "${HARMONY_ID_TEST_CHROMIUM:-}" ] || ! packaged chromium-headless-shell || packages="$packages chromium-headless-shell"
 	[ -z "$packages" ] || install $packages
 	has npm || install npm
 elif has brew; then

@@ -178,6 +178,7 @@ func testPasteAndSend(t *testing.T, s *devStage) {
 	c.do(chromedp.SendKeys(emailField, p.email), chromedp.Focus(passwordField))
 	c.leave(c.paste(p.password), chromedp.Click(submitButton)).want(200, s.provider+"/login/verify", "We check it as soon as you enter the sixth digit.")
 	c.leave(chromedp.Focus(codeField), c.paste(ph.wrong())).want(422, s.provider+"/login/verify", "That code isn’t right.")
+	c.do(chromedp.WaitReady(chromedp.CSS("#code:focus"))) // a moment after the page is there
 	wantJS(c, focused+` + document.querySelector("#code").value`, "code")
 	if js[bool](c, `document.body.innerText.includes("We check it as soon as")`) {
 		t.Error("after an error the page says that it sends the code by itself")

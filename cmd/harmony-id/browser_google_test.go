@@ -17,6 +17,7 @@ import (
 const googleLink = chromedp.CSS(`main a[href^="/login/google"]`)
 
 func TestBrowserGoogle(t *testing.T) {
+	t.Parallel()
 	npm(t)
 	s := &devStage{axe: string(must(os.ReadFile(filepath.Join(npmDir, "node_modules/axe-core/axe.min.js")))(t))}
 	s.chromium = startChromium(t)

@@ -364,6 +364,7 @@ func (g *guest) servePage() {
 
 // TestWorkspacesBrowser is the page alone, for its time is Chromium's.
 func TestWorkspacesBrowser(t *testing.T) {
+	t.Parallel()
 	npm(t)
 	playWorkspaces(t, "postgres", browserWorkspace)
 }
