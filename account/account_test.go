@@ -142,13 +142,14 @@ func TestThrottleLetsThroughNoMore(t *testing.T) {
 					err := s.reserve(t.Context(), lanes, time.Now())
 					if err == nil {
 						through++
-					} else if wait, ok := errors.AsType[*ThrottledError](err); !ok || wait.Wait <= 0 || wait.Wait > passwordWindow {
+					} else if wait, ok := errors.AsType[*ThrottledError](err); !ok || wait.Wait <= 0 || wait.Wait > dayWindow/perAccountNetworkDay {
 						t.Fatal(err)
 					}
 				}
 				time.Sleep(time.Minute)
 			}
-			if want := 10 + 4*10; through < want-2 || through > want {
+			// Thirty of the day at once and one in 48 minutes, as ten in a quarter of an hour let them.
+			if want := 30 + 1; through < want-1 || through > want {
 				t.Errorf("%d attempts in an hour, want %d", through, want)
 			}
 			// The wait that it says is the wait.
@@ -219,7 +220,7 @@ func TestRefusedCostsNothing(t *testing.T) {
 				}
 			}
 		}
-		if want := perAccount - perAccountNetwork; through != want {
+		if want := perAccountDay - perAccountNetwork; through != want {
 			t.Errorf("%d more got through, want %d", through, want)
 		}
 	})

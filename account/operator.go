@@ -121,31 +121,37 @@ type Refusal struct {
 func (s *Store) lanesOf(u *User) map[string]string {
 	who := s.pseudonym(u.Email)
 	return map[string]string{
-		"password/account":         "password/account/" + who,
-		"password/account-network": "password/account-network/" + who + "/",
-		"password/all":             "password/all/" + who + "/",
-		"password/browser":         "password/browser/" + who + "/",
-		"code/account":             "code/account/" + u.ID,
-		"code/browser":             "code/browser/" + u.ID + "/",
-		"backup-code/account":      "backup-code/account/" + u.ID,
-		"backup-code/browser":      "backup-code/browser/" + u.ID + "/",
-		"reset/address":            "reset/address/" + who,
-		"enroll":                   "enroll/" + u.ID,
+		"password/account":             "password/account/" + who,
+		"password/account-network":     "password/account-network/" + who + "/",
+		"password/account-network-day": "password/account-network-day/" + who + "/",
+		"password/all":                 "password/all/" + who + "/",
+		"password/browser":             "password/browser/" + who + "/",
+		"password/browser-day":         "password/browser-day/" + who + "/",
+		"code/account":                 "code/account/" + u.ID,
+		"code/account-day":             "code/account-day/" + u.ID,
+		"code/browser":                 "code/browser/" + u.ID + "/",
+		"backup-code/account":          "backup-code/account/" + u.ID,
+		"backup-code/browser":          "backup-code/browser/" + u.ID + "/",
+		"reset/address":                "reset/address/" + who,
+		"enroll":                       "enroll/" + u.ID,
 	}
 }
 
 // limits are the limits and windows of the lanes of lanesOf.
 var limits = map[string]lane{
-	"password/account":         {"", perAccount, passwordWindow, false},
-	"password/account-network": {"", perAccountNetwork, passwordWindow, false},
-	"password/all":             {"", allPerNetwork, passwordWindow, true},
-	"password/browser":         {"", perBrowser, passwordWindow, false},
-	"code/account":             {"", codesPerAccount, codeWindow, false},
-	"code/browser":             {"", codesPerBrowser, codeWindow, false},
-	"backup-code/account":      {"", codesPerAccount, codeWindow, false},
-	"backup-code/browser":      {"", codesPerBrowser, codeWindow, false},
-	"reset/address":            {"", resetsPerAddress, resetWindow, false},
-	"enroll":                   {"", setUpsPerPerson, passwordWindow, false},
+	"password/account":             {"", perAccountDay, dayWindow, false},
+	"password/account-network":     {"", perAccountNetwork, passwordWindow, false},
+	"password/account-network-day": {"", perAccountNetworkDay, dayWindow, false},
+	"password/all":                 {"", allPerNetwork, passwordWindow, true},
+	"password/browser":             {"", perBrowser, passwordWindow, false},
+	"password/browser-day":         {"", perBrowserDay, dayWindow, false},
+	"code/account":                 {"", codesPerAccount, codeWindow, false},
+	"code/account-day":             {"", codesPerDay, dayWindow, false},
+	"code/browser":                 {"", codesPerBrowser, codeWindow, false},
+	"backup-code/account":          {"", codesPerAccount, codeWindow, false},
+	"backup-code/browser":          {"", codesPerBrowser, codeWindow, false},
+	"reset/address":                {"", resetsPerAddress, resetWindow, false},
+	"enroll":                       {"", setUpsPerPerson, passwordWindow, false},
 }
 
 // pattern is what LIKE compares keys with: one key, or all that begin so if it

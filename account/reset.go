@@ -182,23 +182,25 @@ func (s *Store) ExpiredLink(ctx context.Context, token string) (email string, er
 // ResetPassword sets a new password by a link, which only a password that can be
 // set spends: of those who come at once, one wins. Every session of the person ends,
 // and with it every token (ASVS 7.4.3); nobody is signed in by it, and two-factor
-// authentication and passkeys stay as they are (ASVS 6.4.3): the mail names them. Its errors are ErrNoLink,
-// *WeakError and ErrBusy.
-func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device) error {
+// authentication and passkeys stay as they are (ASVS 6.4.3): the mail names them. The
+// browser, whose last Passage.Known is given, is a known one from then on, so that who
+// is locked out of a new browser by strangers' guesses gets in by a link: known is its
+// next. Its errors are ErrNoLink, *WeakError and ErrBusy.
+func (s *Store) ResetPassword(ctx context.Context, token, anew, browser string, d Device) (known string, err error) {
 	l, err := s.link(ctx, token)
 	if err != nil {
-		return err
+		return "", err
 	}
 	userID := l.userID
 	if err := s.checkNewPassword(anew, l.Email, l.Name); err != nil {
-		return err
+		return "", err
 	}
 	hash, err := s.hasher.hash(ctx, anew)
 	if err != nil {
-		return err
+		return "", err
 	}
 	now := time.Now()
-	return s.told("resetting a password", s.inTurn(ctx, userID, func(tx *db.Tx) error {
+	err = s.inTurn(ctx, userID, func(tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `DELETE FROM resets WHERE token_hash = $1 AND user_id = $2 AND expires_at > $3`, secret.Hash(token), userID, db.Micros(now))
 		if err != nil {
 			return err
@@ -234,5 +236,9 @@ func (s *Store) ResetPassword(ctx context.Context, token, anew string, d Device)
 			return err
 		}
 		return Record(ctx, tx, e)
-	}))
+	})
+	if err == nil {
+		known = s.remember(browser, userID, db.Micros(now))
+	}
+	return known, s.told("resetting a password", err)
 }

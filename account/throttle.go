@@ -28,17 +28,22 @@ const (
 	passwordWindow = 15 * time.Minute
 	codeWindow     = 5 * time.Minute
 	resetWindow    = time.Hour
+	dayWindow      = 24 * time.Hour
 )
 
 // The lanes of password sign-in (ASVS 6.1.1, 6.3.1). A browser in which the
-// person has signed in before has a lane of its own, so that no stranger can
-// lock the owner out.
+// person has signed in before has lanes of its own, so that no stranger can
+// lock the owner out. All others share a day's attempts at an address: a hundred at
+// the most, from however many networks, of which one alone takes no more than its share,
+// so that it locks out nobody who comes from elsewhere.
 const (
-	perBrowser        = 10  // one person from one browser that they signed in with before
-	perAccountNetwork = 10  // one address from one network
-	perAccount        = 50  // one address from everywhere
-	perNetwork        = 100 // all addresses from one network
-	allPerNetwork     = 100 // one address from one network, or known browser, right passwords too: each costs a hash and a row (I18)
+	perBrowser           = 10  // one person from one browser that they signed in with before
+	perBrowserDay        = 50  // the same in a day: a thief at a browser is no owner
+	perAccountNetwork    = 10  // one address from one network
+	perAccountNetworkDay = 30  // the same in a day
+	perAccountDay        = 50  // one address from everywhere, in a day
+	perNetwork           = 100 // all addresses from one network
+	allPerNetwork        = 100 // one address from one network, or known browser, right passwords too: each costs a hash and a row (I18)
 )
 
 // The lanes of the second factor (NIST SP 800-63B-4 3.2.2). Each kind of code has
@@ -47,6 +52,7 @@ const (
 const (
 	codesPerBrowser = 5
 	codesPerAccount = 5
+	codesPerDay     = 25 // the app's, in browsers that are new to the person: days pass before a thief pauses them (maxCodeFailures)
 	setUpsPerPerson = 20
 
 	googlePerNetwork = 200 // round trips to Google from one network
@@ -75,29 +81,43 @@ func (l lane) interval() time.Duration { return l.window / time.Duration(l.limit
 func (s *Store) passwordLanes(email, network, known string) []lane {
 	who := s.pseudonym(email)
 	if known != "" {
-		return []lane{
-			{"password/all/" + who + "/" + known, allPerNetwork, passwordWindow, true},
-			{"password/browser/" + who + "/" + known, perBrowser, passwordWindow, false},
-		}
+		return inOrder(
+			lane{"password/all/" + who + "/" + known, allPerNetwork, passwordWindow, true},
+			lane{"password/browser/" + who + "/" + known, perBrowser, passwordWindow, false},
+			lane{"password/browser-day/" + who + "/" + known, perBrowserDay, dayWindow, false},
+		)
 	}
-	lanes := []lane{
-		{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow, false},
-		{"password/all/" + who + "/" + network, allPerNetwork, passwordWindow, true},
-		{"password/account/" + who, perAccount, passwordWindow, false},
-		{"password/network/" + network, perNetwork, passwordWindow, false},
-	}
-	// One order for all who reserve: they never wait for each other's rows.
+	return inOrder(
+		lane{"password/account-network/" + who + "/" + network, perAccountNetwork, passwordWindow, false},
+		lane{"password/account-network-day/" + who + "/" + network, perAccountNetworkDay, dayWindow, false},
+		lane{"password/all/" + who + "/" + network, allPerNetwork, passwordWindow, true},
+		lane{"password/account/" + who, perAccountDay, dayWindow, false},
+		lane{"password/network/" + network, perNetwork, passwordWindow, false},
+	)
+}
+
+// inOrder is one order for all who reserve: they never wait for each other's rows.
+func inOrder(lanes ...lane) []lane {
 	slices.SortFunc(lanes, func(a, b lane) int { return strings.Compare(a.key, b.key) })
 	return lanes
 }
 
-// codeLanes are the lanes of a second factor's code. kind is "code" or
-// "backup-code".
+// The kinds of codes.
+const (
+	kindCode       = "code"
+	kindBackupCode = "backup-code"
+)
+
+// codeLanes are the lanes of a second factor's code.
 func codeLanes(kind, userID, known string) []lane {
 	if known != "" {
 		return []lane{{kind + "/browser/" + userID + "/" + known, codesPerBrowser, codeWindow, false}}
 	}
-	return []lane{{kind + "/account/" + userID, codesPerAccount, codeWindow, false}}
+	lanes := []lane{{kind + "/account/" + userID, codesPerAccount, codeWindow, false}}
+	if kind == kindCode { // nobody guesses the 50 bits of a backup code
+		lanes = append(lanes, lane{kind + "/account-day/" + userID, codesPerDay, dayWindow, false})
+	}
+	return inOrder(lanes...)
 }
 
 func (s *Store) pseudonym(email string) string {
@@ -119,15 +139,14 @@ func (s *Store) Pseudonym(email string) string {
 // statement: the check over all lanes keeps one lane's refusal from costing the
 // others, the check in the update holds against attempts at the same instant.
 func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error {
-	var values, full []string
-	window := lanes[0].window
-	// What an arrival at now+interval may find: a tat of at most now+window-interval.
-	args := []any{db.Micros(now), 2*db.Micros(now) + window.Microseconds()}
+	var values, full, most []string
+	args := []any{db.Micros(now)}
 	for _, l := range lanes {
 		n := len(args)
-		args = append(args, l.key, db.Micros(now.Add(l.interval())), db.Micros(now.Add(window-l.interval())))
+		args = append(args, l.key, db.Micros(now.Add(l.interval())), db.Micros(now.Add(l.window-l.interval())))
 		values = append(values, fmt.Sprintf("(CAST($%d AS TEXT), CAST($%d AS BIGINT))", n+1, n+2))
 		full = append(full, fmt.Sprintf("(key = $%d AND tat > $%d)", n+1, n+3))
+		most = append(most, fmt.Sprintf("WHEN $%d THEN CAST($%d AS BIGINT)", n+1, n+3))
 	}
 	n, err := s.db.Exec(db.Soft(ctx), `
 		INSERT INTO throttles (key, tat)
@@ -135,7 +154,7 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 		WHERE NOT EXISTS (SELECT 1 FROM throttles WHERE `+strings.Join(full, " OR ")+`)
 		ON CONFLICT (key) DO UPDATE
 		SET tat = CASE WHEN throttles.tat > $1 THEN throttles.tat ELSE $1 END + (excluded.tat - $1)
-		WHERE throttles.tat <= $2 - excluded.tat`, args...)
+		WHERE throttles.tat <= CASE excluded.key `+strings.Join(most, " ")+` END`, args...)
 	if err != nil {
 		return fmt.Errorf("throttle: %w", err)
 	}
@@ -152,7 +171,7 @@ func (s *Store) reserve(ctx context.Context, lanes []lane, now time.Time) error 
 		if err != nil {
 			return fmt.Errorf("throttle: %w", err)
 		}
-		if one := db.Time(tat).Sub(now.Add(window - l.interval())); one > wait {
+		if one := db.Time(tat).Sub(now.Add(l.window - l.interval())); one > wait {
 			wait, refused = one, l
 		}
 	}

@@ -174,10 +174,10 @@ func (s *Store) judged(ctx context.Context, e Event, known string, f SecondFacto
 	if f.Passkey != nil {
 		return s.judgeKey(ctx, e, *f.Passkey)
 	}
-	kind, column, most := "code", "failures", maxCodeFailures
+	kind, column, most := kindCode, "failures", maxCodeFailures
 	afterFirst := e.Kind == EventCodeFailed
 	if f.Backup {
-		kind, column, most = "backup-code", "backup_failures", noLimit
+		kind, column, most = kindBackupCode, "backup_failures", noLimit
 	}
 	lanes := codeLanes(kind, e.UserID, known)
 	if err := s.reserve(ctx, lanes, time.Now()); err != nil {

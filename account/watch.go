@@ -86,7 +86,7 @@ func method(amr []string) string {
 }
 
 // laneKinds are the second words of lanes' keys that are not somebody's id.
-var laneKinds = map[string]bool{"account": true, "account-network": true, "address": true, "all": true, "browser": true, "network": true}
+var laneKinds = map[string]bool{"account": true, "account-day": true, "account-network": true, "account-network-day": true, "address": true, "all": true, "browser": true, "browser-day": true, "network": true}
 
 // name is the lane's kind: its key without whose it is.
 func (l lane) name() string {
@@ -100,8 +100,8 @@ func (l lane) name() string {
 // Lanes are what Watch.Throttled may be told.
 func Lanes() []string {
 	return []string{
-		"password/all", "password/browser", "password/account-network", "password/account", "password/network",
-		"code/browser", "code/account", "backup-code/browser", "backup-code/account",
+		"password/all", "password/browser", "password/browser-day", "password/account-network", "password/account-network-day", "password/account", "password/network",
+		"code/browser", "code/account", "code/account-day", "backup-code/browser", "backup-code/account",
 		"google/network", "enroll", "reset/network", "reset/address", "link/network",
 	}
 }

@@ -95,8 +95,9 @@ func (h *Handler) reset(w http.ResponseWriter, r *http.Request) error {
 		p.Password.Error = templates.Mismatch
 		return web.Show(w, r, http.StatusUnprocessableEntity, p)
 	}
-	err = h.Accounts.ResetPassword(r.Context(), token, anew, d)
+	known, err := h.Accounts.ResetPassword(r.Context(), token, anew, h.Sessions.Known(r), d)
 	if err == nil {
+		h.Sessions.Remember(w, known)
 		h.Sessions.SetCookie(w, resetCookie, "", -1)
 		h.Sessions.Notice(w, "password_reset", link.Email)
 		http.Redirect(w, r, "/login?another=1", http.StatusSeeOther) // whoever else may be signed in here

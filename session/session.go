@@ -233,8 +233,13 @@ func (m *Manager) Passkey(w http.ResponseWriter, r *http.Request) *account.Passk
 func (m *Manager) Turn(w http.ResponseWriter, p account.Passage) {
 	m.SetCookie(w, sessionCookie, p.Session, m.max)
 	if p.Known != "" {
-		m.SetCookie(w, knownCookie, p.Known, account.KnownFor)
+		m.Remember(w, p.Known)
 	}
+}
+
+// Remember gives the browser what it is known by, for account.Attempt.
+func (m *Manager) Remember(w http.ResponseWriter, known string) {
+	m.SetCookie(w, knownCookie, known, account.KnownFor)
 }
 
 // Notice leaves word of what was just done for the page that comes next: a key

@@ -42,7 +42,7 @@ type passkeyResult struct {
 
 // A refusalResult is a limit that refuses a person, in results.
 type refusalResult struct {
-	Limit string `json:"limit" help:"which one: password/account, password/account-network, password/browser, code/account, code/browser, backup-code/account, backup-code/browser, reset/address, enroll, or codes for the pause after too many wrong ones"`
+	Limit string `json:"limit" help:"which one: password/account, password/account-network, password/account-network-day, password/browser, password/browser-day, code/account, code/account-day, code/browser, backup-code/account, backup-code/browser, reset/address, enroll, or codes for the pause after too many wrong ones"`
 	Until stamp  `json:"until" help:"until when; null: until a backup code is used or user unthrottle"`
 }
 
@@ -51,16 +51,19 @@ const pausedCodes = "codes"
 
 // limitWords say what a limit refuses, and where.
 var limitWords = map[string]string{
-	"password/account":         "passwords, in browsers that are new to the person",
-	"password/account-network": "passwords, from one network",
-	"password/browser":         "passwords, in one of the person's browsers",
-	"code/account":             "codes of the app, in browsers that are new to the person",
-	"code/browser":             "codes of the app, in one of the person's browsers",
-	"backup-code/account":      "backup codes, in browsers that are new to the person",
-	"backup-code/browser":      "backup codes, in one of the person's browsers",
-	"reset/address":            "further emails with a reset link",
-	"enroll":                   "codes that set up two-factor authentication",
-	pausedCodes:                "codes of the app, after too many wrong ones",
+	"password/account":             "passwords, in browsers that are new to the person",
+	"password/account-network":     "passwords, from one network",
+	"password/account-network-day": "passwords, from one network, too many in a day",
+	"password/browser":             "passwords, in one of the person's browsers",
+	"password/browser-day":         "passwords, in one of the person's browsers, too many in a day",
+	"code/account":                 "codes of the app, in browsers that are new to the person",
+	"code/account-day":             "codes of the app, in browsers that are new to the person, too many in a day",
+	"code/browser":                 "codes of the app, in one of the person's browsers",
+	"backup-code/account":          "backup codes, in browsers that are new to the person",
+	"backup-code/browser":          "backup codes, in one of the person's browsers",
+	"reset/address":                "further emails with a reset link",
+	"enroll":                       "codes that set up two-factor authentication",
+	pausedCodes:                    "codes of the app, after too many wrong ones",
 }
 
 func (r refusalResult) String() string {
