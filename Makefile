@@ -33,6 +33,13 @@ fuzz: ## Everything that strangers send, thrown at what reads it, FUZZTIME each
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z]*' account backup device idp secret | sed 's|/[^/]*_test.go:func | |' | while read -r room target; do \
 		echo "$$room $$target"; $(GO) test ./$$room -run '^$$' -fuzz "^$$target$$$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; done
 
+# How long is walked on each engine.
+WALKTIME ?= 10m
+
+.PHONY: walk
+walk: ## Random walks of people, thieves, workspaces and operators against a model, WALKTIME on each engine
+	$(GO) run ./db/dbtest/withpg -- $(GO) test ./cmd/harmony-id -run '^TestWalk$$' -walk $(WALKTIME) -timeout 0 -v
+
 .PHONY: build
 build: ## bin/harmony-id, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/harmony-id ./cmd/harmony-id
