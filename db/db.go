@@ -96,23 +96,38 @@ func (d *DB) Close() error {
 // Engine names the engine: "sqlite" or "postgres".
 func (d *DB) Engine() string { return d.engine }
 
-// QueryRow reads at most one row.
-func (d *DB) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
+// QueryRow reads at most one row. On PostgreSQL it must not write either: it is
+// tried again when the connection breaks.
+func (d *DB) QueryRow(ctx context.Context, query string, args ...any) (row *sql.Row) {
 	d.observed(ctx, query)
-	return d.pool.QueryRowContext(d.unwatched(ctx), query, args...)
+	if d.writer != nil {
+		return d.pool.QueryRowContext(d.unwatched(ctx), query, args...)
+	}
+	_ = retry(ctx, func() (bool, error) { // the row has the error
+		row = d.pool.QueryRowContext(ctx, query, args...)
+		return true, row.Err()
+	})
+	return row
 }
 
-// Query reads rows. Close them before the next read where you can: each open
-// Rows keeps a connection.
-func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+// Query reads rows, as QueryRow does. Close them before the next read where you can:
+// each open Rows keeps a connection.
+func (d *DB) Query(ctx context.Context, query string, args ...any) (rows *sql.Rows, err error) {
 	d.observed(ctx, query)
-	return d.pool.QueryContext(d.unwatched(ctx), query, args...)
+	if d.writer != nil {
+		return d.pool.QueryContext(d.unwatched(ctx), query, args...)
+	}
+	err = retry(ctx, func() (bool, error) {
+		rows, err = d.pool.QueryContext(ctx, query, args...)
+		return true, err
+	})
+	return rows, err
 }
 
 // Exec runs one statement that writes and says how many rows it changed. The
 // write is durable when Exec returns without an error; after an error it has
 // not happened, unless the error says that the connection or the commit
-// itself failed.
+// itself failed. It is tried again as long as that is certain.
 func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error) {
 	d.observed(ctx, query)
 	if d.writer != nil {
@@ -121,9 +136,9 @@ func (d *DB) Exec(ctx context.Context, query string, args ...any) (int64, error)
 		return j.n, err
 	}
 	var n int64
-	err := retry(ctx, func() (err error) {
+	err := retry(ctx, func() (_ bool, err error) {
 		n, err = exec(ctx, d.pool, query, args)
-		return err
+		return false, err
 	})
 	return n, d.noted(err)
 }
@@ -137,7 +152,7 @@ func (d *DB) Returning(ctx context.Context, query string, args []any, dest ...an
 		j := job{ctx: ctx, soft: isSoft(ctx), query: query, args: args, dest: dest, returning: true}
 		return d.noted(d.writer.do(&j))
 	}
-	return d.noted(retry(ctx, func() error { return returning(ctx, d.pool, query, args, dest) }))
+	return d.noted(retry(ctx, func() (bool, error) { return false, returning(ctx, d.pool, query, args, dest) }))
 }
 
 // Tx runs fn in a transaction: everything that fn does through tx happens, or
@@ -145,7 +160,8 @@ func (d *DB) Returning(ctx context.Context, query string, args []any, dest ...an
 // it is.
 //
 // fn may run again when PostgreSQL finds that two transactions were in each
-// other's way, so it must have no effect but its SQL. On SQLite it holds up
+// other's way or the connection breaks before the commit, so it must have no effect
+// but its SQL. A commit that breaks off is not repeated: it may have been done. On SQLite it holds up
 // every other writer, so it must wait for nothing, and least of all for a
 // write through the DB itself, which would wait for fn.
 func (d *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
@@ -153,7 +169,7 @@ func (d *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 		j := job{ctx: ctx, soft: isSoft(ctx), fn: fn, observe: d.observe}
 		return d.noted(d.writer.do(&j))
 	}
-	return d.noted(retry(ctx, func() error { return d.postgresTx(ctx, fn) }))
+	return d.noted(retry(ctx, func() (bool, error) { return d.postgresTx(ctx, fn) }))
 }
 
 // noted is err, of a write. Writes asks the database if it says that others may fail.

@@ -102,40 +102,6 @@ func harmless(err error) bool {
 	}, e.Code()&0xff)
 }
 
-// Unavailable reports whether err says that the database does not do its work at
-// the moment, whatever it is asked: nobody answers there, somebody holds it for too
-// long, the disk is full or fails, it is shutting down, or it was closed. The same
-// may succeed later.
-func Unavailable(err error) bool {
-	if err == nil {
-		return false
-	}
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		return slices.Contains([]int{
-			sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-			sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL,
-		}, e.Code()&0xff)
-	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "25006", // only reads: a standby that has not taken over yet
-			"40001", "40P01": // in each other's way, again and again
-			return true
-		}
-		// Connection, resources (53100 is a full disk), an operator's doing, the
-		// server's own system. (https://www.postgresql.org/docs/current/errcodes-appendix.html)
-		return len(e.Code) == 5 && slices.Contains([]string{"08", "53", "57", "58"}, e.Code[:2])
-	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[*net.OpError](err); ok { // a connection that broke in the middle
-		return true
-	}
-	return errors.Is(err, ErrClosed) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
-}
-
 // busy reports whether err says that another process holds SQLite's lock.
 func busy(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
@@ -149,4 +115,55 @@ func missingTable(err error) bool {
 	}
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && strings.Contains(e.Error(), "no such table")
+}
+
+// inTheWay reports whether err says that PostgreSQL undid a transaction because of
+// another: they would not have been one after the other, or waited for each other.
+func inTheWay(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// unsent reports whether err says that nothing was sent to PostgreSQL, for want of a
+// connection.
+func unsent(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok || errors.Is(err, driver.ErrBadConn) // which the driver only says then
+}
+
+// lost reports whether err says that the connection to PostgreSQL broke, or that none
+// could be made.
+func lost(err error) bool {
+	if unsent(err) { // whatever a server said to it
+		return true
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// Connection exceptions; it stops, has crashed, or does not take any yet or any more.
+		return strings.HasPrefix(e.Code, "08") || slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, e.Code)
+	}
+	if _, ok := errors.AsType[net.Error](err); ok && !errors.Is(err, context.DeadlineExceeded) { // which looks like one
+		return true
+	}
+	return slices.ContainsFunc([]error{sql.ErrConnDone, pgconn.ErrConnClosed, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// Unavailable reports whether err says that the database did not do its part, and
+// that the statement is not to blame: it cannot be reached, stops or starts, broke
+// the connection, has no room, may only be read, took too long, or others stayed in
+// the way. The same may work in a moment. What broke off may have been done.
+func Unavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	if lost(err) || errors.Is(err, ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// 25006: it is a standby. 57014: it took longer than its settings allow. 53: it lacks resources. 58: its machine fails.
+		return inTheWay(err) || e.Code == "25006" || e.Code == "57014" || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "58")
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return slices.Contains([]int{sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL}, e.Code()&0xff)
+	}
+	return false
 }

@@ -3,12 +3,12 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -28,7 +28,7 @@ func (d *DB) openPostgres(ctx context.Context, url string) error {
 		cfg.RuntimeParams["application_name"] = "harmony-id"
 	}
 	d.engine = "postgres"
-	d.pool = stdlib.OpenDB(*cfg)
+	d.pool = stdlib.OpenDB(*cfg, stdlib.OptionResetSession(stillThere))
 	d.pool.SetMaxOpenConns(maxConns)
 	d.pool.SetMaxIdleConns(maxConns)
 	d.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -39,37 +39,63 @@ func (d *DB) openPostgres(ctx context.Context, url string) error {
 	return nil
 }
 
-func (d *DB) postgresTx(ctx context.Context, fn func(*Tx) error) error {
+// postgresTx is one attempt at a Tx. undone reports that a failed one has certainly
+// left nothing: it did not come to the commit.
+func (d *DB) postgresTx(ctx context.Context, fn func(*Tx) error) (undone bool, err error) {
 	// Lock relies on each statement's seeing what was committed before it.
 	tx, err := d.pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
 	t := &Tx{via: tx, observe: d.observe}
 	defer t.end()
 	if err := fn(t); err != nil {
-		return err
+		return true, err
 	}
 	t.end()
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("committing: %w", err)
+		return false, fmt.Errorf("committing: %w", err)
 	}
-	return nil
+	return false, nil
 }
 
-// retry runs fn again, a few times and each time after a longer moment, when
-// PostgreSQL undid it only because another transaction was in its way.
-func retry(ctx context.Context, fn func() error) error {
+// patience is how long a request waits for a connection to come back: the restart of
+// a server goes unnoticed, its loss is told soon.
+const patience = time.Second
+
+// retry runs fn again, each time after a longer moment, when what failed has certainly
+// not been done and may go well: PostgreSQL undid it because another transaction was in
+// its way, or there is no connection, or it broke and fn reports that it undid all. Of a
+// statement by itself, and of a commit, that were sent nobody knows; they are not repeated.
+func retry(ctx context.Context, fn func() (undone bool, err error)) error {
+	began := time.Now()
 	for i := 0; ; i++ {
-		err := fn()
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "40001" && e.Code != "40P01" || i == 5 {
+		undone, err := fn()
+		switch {
+		case err == nil:
+			return nil
+		case inTheWay(err):
+			if i >= 5 {
+				return err
+			}
+		case !unsent(err) && !(undone && lost(err)), time.Since(began) >= patience:
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(2 * time.Millisecond << i):
+		case <-time.After(2 * time.Millisecond << min(i, 6)):
 		}
 	}
+}
+
+// stillThere is asked before a connection that was idle is used again. One that the
+// server has closed, or has said its last word on, is not: found out later, by a
+// statement that was sent, nobody would know whether it was done.
+func stillThere(_ context.Context, c *pgx.Conn) error {
+	if spoken(c.PgConn().Conn()) {
+		return driver.ErrBadConn // database/sql takes another
+	}
+	return nil
 }
