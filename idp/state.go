@@ -46,6 +46,8 @@ func newState(d *db.DB, ring *secret.Ring) *state {
 // documents for ever, for they can be read without it; clients not.
 const stale = time.Minute
 
+var errUnconfirmed = errors.New("clients and keys could not be confirmed")
+
 // current is get for whoever relies on the clients: it refuses a snapshot that
 // could not be confirmed for a minute.
 func (s *state) current(ctx context.Context) (*snapshot, error) {
@@ -54,7 +56,7 @@ func (s *state) current(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	if since := time.Since(db.Time(snap.checked.Load())); since > stale {
-		return nil, fmt.Errorf("clients and keys could not be confirmed for %s", since.Round(time.Second))
+		return nil, fmt.Errorf("%w for %s", errUnconfirmed, since.Round(time.Second))
 	}
 	return snap, nil
 }
@@ -87,7 +89,7 @@ func (s *state) get(ctx context.Context) (*snapshot, error) {
 		if snap == nil {
 			return nil, err
 		}
-		snap.tried.Store(db.Micros(now))
+		snap.tried.Store(db.Micros(time.Now())) // which may have taken its time: the others have a second again
 		web.Log(ctx).ErrorContext(ctx, "clients and keys are not current", "error", err.Error(), "confirmed", db.Time(snap.checked.Load()))
 		return snap, nil
 	}

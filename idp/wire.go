@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/harmony/id/db"
 	"github.com/harmony/id/web"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
@@ -254,7 +255,10 @@ func (e *oauthError) wire(ctx context.Context, why error) error {
 	case "invalid_client", "invalid_token":
 		status = http.StatusUnauthorized
 	case "server_error":
-		status = http.StatusServiceUnavailable
+		status = http.StatusInternalServerError
+		if db.Unavailable(why) || errors.Is(why, errUnconfirmed) {
+			status = http.StatusServiceUnavailable
+		}
 	}
 	level := slog.LevelInfo
 	if e == errServer {

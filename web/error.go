@@ -120,11 +120,11 @@ func (x *exchange) fail(r *http.Request, err error) {
 // or is being looked at: long enough not to add to it, short enough to be waited for.
 const RetrySoon = "5"
 
-// unavailable is the answer to who asked while err is so. It says what a 500 says to a
-// person, and to a program that it may ask again.
+// unavailable is the answer to who asked while err is so: that it is nobody's fault
+// here, that what was sent may have been done, and when to ask again.
 func unavailable(err error) *Error {
 	wait, _ := time.ParseDuration(RetrySoon + "s")
-	return &Error{Status: http.StatusServiceUnavailable, Title: "error.500.title", Message: "error.500.text", RetryAfter: wait, Err: err}
+	return &Error{Status: http.StatusServiceUnavailable, Title: "error.away.title", Message: "error.away.text", RetryAfter: wait, Err: err}
 }
 
 // answer shows e to whoever asked.

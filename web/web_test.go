@@ -551,6 +551,27 @@ func TestErrorPages(t *testing.T) {
 	}
 }
 
+// What the program needs is away: that is nobody's fault here, passes, and is said so,
+// to people and to programs.
+func TestUnavailable(t *testing.T) {
+	for target, said := range map[string]string{"/fails": "it may have gone through", "/jwks": `"error":"temporarily_unavailable"`} {
+		h := newHouse(t, func(cfg *Config) {
+			cfg.Unavailable = func(err error) bool { return strings.Contains(err.Error(), "disk on fire") }
+			cfg.JSON = func(path string) bool { return target == "/jwks" }
+		})
+		w := h.do("GET", "/fails", "", nil)
+		want(t, w, http.StatusServiceUnavailable)
+		if w.Header().Get("Retry-After") != "5" || !strings.Contains(w.Body.String(), said) || strings.Contains(w.Body.String(), "disk") {
+			t.Errorf("%s: %v\n%s", target, w.Header(), w.Body)
+		}
+		if lines := h.lines(t); len(lines) != 2 || lines[0]["level"] != "ERROR" || lines[1]["status"] != float64(503) {
+			t.Errorf("the log says %v", lines)
+		}
+		want(t, h.do("GET", "/broken-page", "", nil), http.StatusInternalServerError)
+		want(t, h.do("GET", "/refuses", "", nil), http.StatusTooManyRequests)
+	}
+}
+
 // A program is answered in its own language, in the words that RFC 6749 allows.
 func TestErrorsInJSON(t *testing.T) {
 	h := newHouse(t, nil)

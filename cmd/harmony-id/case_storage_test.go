@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/harmony/id/db"
@@ -179,6 +180,53 @@ func TestST10_FullDiskOfPostgreSQL(t *testing.T) {
 	on.Set("code", app.code())
 	b.post(pathTurnOn, on).want(http.StatusOK, "/preferences/security")
 	resetter.setPassword(newPassword).want(http.StatusOK, "/login")
+}
+
+// ST-05, ST-06: while there is no PostgreSQL, people and programs are told when to come
+// again, and what workspaces verify tokens with is still served. Once it is back, so is
+// everybody.
+func TestST05_WhenToComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "postgres")
+		b := w.newBrowser()
+		k := b.connect(w.acme, adaEmail, adaPassword)
+		f, code := b.again(w.acme)
+		var name string
+		if err := w.db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		other := dbtest.New(t, "postgres")
+		open := func(yes bool) {
+			must(other.Exec(t.Context(), fmt.Sprintf(`ALTER DATABASE %s WITH ALLOW_CONNECTIONS %t`, name, yes)))(t)
+			must(other.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name))(t)
+		}
+		open(false)
+		away := func(what string, status int, header http.Header, body string) {
+			t.Helper()
+			if status != http.StatusServiceUnavailable || header.Get("Retry-After") != "5" || strings.Contains(body, "SQLSTATE") || strings.Contains(body, name) {
+				t.Errorf("%s: %d %v\n%s", what, status, header, body)
+			}
+		}
+		for what, p := range map[string]*page{
+			"sign-in":      w.newBrowser().attempt(adaEmail, adaPassword),
+			"account page": b.once(http.MethodGet, "/preferences/security", nil, nil),
+			"authorize":    b.once(http.MethodGet, w.acme.begin().url(), nil, nil),
+			"sign-out":     b.once(http.MethodPost, "/logout", url.Values{}, nil),
+			"userinfo":     w.bearer(http.MethodGet, http.Header{"Authorization": {"Bearer " + k.AccessToken}}, nil),
+		} {
+			away(what, p.status, p.header, p.body)
+		}
+		for what, k := range map[string]*tokens{"code": f.redeem(code), "refresh": w.acme.refresh(k.RefreshToken)} {
+			away(what, k.status, k.header, k.raw)
+		}
+		w.newBrowser().get("/jwks").want(http.StatusOK, "/jwks")
+		open(true)
+		f.redeem(code).ok()
+		w.acme.refresh(k.RefreshToken).ok()
+		if !b.signedIn() {
+			t.Error("the session is gone")
+		}
+	})
 }
 
 // DOS-06: authorization requests that nobody goes on with stay half an hour, each
