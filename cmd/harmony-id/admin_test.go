@@ -153,6 +153,19 @@ func TestDrainDelay(t *testing.T) {
 	if status, body := fetch(t, http.DefaultClient, "http://"+admin+pathReady); status != 200 {
 		t.Fatalf("readyz: %d %s", status, body)
 	}
+	// A connection that is kept alive ends with the first answer after that, so that none
+	// is just being written to when the rest is closed.
+	kept := &http.Client{Transport: &http.Transport{}}
+	ends := func() bool {
+		t.Helper()
+		resp := must(kept.Get(at + "/login"))(t)
+		must(io.Copy(io.Discard, resp.Body))(t)
+		resp.Body.Close()
+		return resp.Close
+	}
+	if ends() {
+		t.Error("no connection is kept alive")
+	}
 	r.stop()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -167,6 +180,9 @@ func TestDrainDelay(t *testing.T) {
 	// Not a connection is refused that a load balancer sends before it has noticed.
 	if status, _ := fetch(t, client, at+"/login"); status != 200 {
 		t.Errorf("a request while draining: %d", status)
+	}
+	if !ends() {
+		t.Error("a connection is kept alive that will be closed")
 	}
 	if status, _ := fetch(t, client, "http://"+admin+pathHealth); status != 200 {
 		t.Errorf("healthz while draining: %d", status)

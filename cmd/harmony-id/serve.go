@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -282,6 +283,10 @@ func (s serving) until(ctx context.Context) error {
 	if s.admin != nil {
 		sites = append(slices.Clone(sites), s.adminSite)
 	}
+	var stopping atomic.Bool
+	for _, one := range s.sites {
+		one.server.Handler = parting(&stopping, one.server.Handler)
+	}
 	var servers, workers sync.WaitGroup
 	failed := make(chan error, 2*len(sites))
 	for _, one := range sites {
@@ -302,6 +307,7 @@ func (s serving) until(ctx context.Context) error {
 	case <-broken.Done():
 	}
 	began := time.Now()
+	stopping.Store(true)
 	s.log.Info("stopping", "after", s.delay.String(), "up_to", s.patience.String())
 	if s.admin != nil {
 		s.admin.draining.Store(true)
@@ -330,6 +336,18 @@ func (s serving) until(ctx context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// parting has answers that are given while the program stops end their connections.
+// Those that are kept alive until it closes them may just then be written to, and that
+// request would be lost.
+func parting(stopping *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopping.Load() {
+			w.Header().Set("Connection", "close") // HTTP/2 has it, too: net/http sends GOAWAY
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s serving) shutDown(ctx context.Context, one site) {
