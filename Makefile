@@ -40,6 +40,11 @@ WALKTIME ?= 10m
 walk: ## Random walks of people, thieves, workspaces and operators against a model, WALKTIME on each engine
 	$(GO) run ./db/dbtest/withpg -- $(GO) test ./cmd/harmony-id -run '^TestWalk$$' -walk $(WALKTIME) -timeout 0 -v
 
+.PHONY: endure
+endure: ## Two replicas behind HAProxy under load, killed, restarted and cut off: five minutes
+	@sh tools/install.sh haproxy
+	$(GO) run ./db/dbtest/endure
+
 .PHONY: build
 build: ## bin/harmony-id, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/harmony-id ./cmd/harmony-id

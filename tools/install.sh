@@ -16,7 +16,7 @@ packaged() { has apt-cache && apt-cache show "$1" >/dev/null 2>&1; }
 
 # What is missing, each as its name in the list of the platform below.
 missing() {
-	for command; do has "$command" || echo "$command"; done
+	for command; do has "$command" || is "/usr/sbin/$command" || echo "$command"; done
 	[ "$(uname)" = Darwin ] || has cc || has gcc || has clang || echo cc
 	[ -n "${HARMONY_ID_TEST_POSTGRES:-}" ] || has initdb ||
 		is /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \

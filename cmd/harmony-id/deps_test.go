@@ -74,8 +74,10 @@ var rooms = map[string]room{
 	},
 
 	// Only tests import these.
-	"db/dbtest":        {ours: []string{"db", "migrations"}},
-	"db/dbtest/withpg": {},
+	"db/dbtest":          {ours: []string{"db", "migrations"}},
+	"db/dbtest/postgres": {},
+	"db/dbtest/withpg":   {ours: []string{"db/dbtest/postgres"}},
+	"db/dbtest/endure":   {ours: []string{"db/dbtest/postgres"}},
 }
 
 // guarded are the packages of the standard library that a room has only if the

@@ -249,7 +249,7 @@ func TestWorkspacesPage(t *testing.T) {
 // pages are what people read of settings, commands and metrics besides docs/commands.md.
 var pages = []string{
 	"README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/backup.md", "docs/workspaces.md", "docs/protocol.md", "docs/conformance.md",
-	"deploy/Dockerfile", "deploy/compose.yaml", "deploy/harmony-id.service", "deploy/alerts.yaml",
+	"deploy/Dockerfile", "deploy/compose.yaml", "deploy/harmony-id.service", "deploy/alerts.yaml", "deploy/haproxy.cfg",
 }
 
 var (

@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/harmony/id/db/dbtest/postgres"
 )
 
 const variable = "HARMONY_ID_TEST_POSTGRES"
@@ -42,12 +44,12 @@ func run(args []string) (code int, err error) {
 
 	env := os.Environ()
 	if os.Getenv(variable) == "" {
-		pg, err := start()
+		pg, err := postgres.New(postgres.Fast...)
 		if err != nil {
 			return 1, err
 		}
-		defer func() { err = errors.Join(err, pg.stop()) }()
-		env = append(env, variable+"="+pg.url())
+		defer func() { err = errors.Join(err, pg.Remove()) }()
+		env = append(env, variable+"="+postgres.URL(pg))
 	}
 	if len(signals) > 0 {
 		return 130, nil
