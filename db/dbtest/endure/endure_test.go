@@ -92,7 +92,7 @@ func (f *fleet) startProxy(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 }
 
-// A minute of what "make endure" does: replicas that are real processes are killed,
+// ST-05: a little of what "make endure" does: replicas that are real processes are killed,
 // told to stop, and lose their connections to PostgreSQL, while people sign in.
 func TestEndure(t *testing.T) {
 	dir := t.TempDir()
@@ -149,7 +149,12 @@ func TestEndure(t *testing.T) {
 		}
 		t.Logf("%s: %s", o.name, o.tally)
 	}
-	l.end(0)
+	l.halt()
+	careful := l.clients[0][0]
+	careful.signedIn = time.Time{}
+	careful.signIn()
+	careful.leave(careful.devices[0])
+	l.close()
 	slips, err := f.slips()
 	if err != nil {
 		t.Fatal(err)

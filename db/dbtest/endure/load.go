@@ -179,11 +179,14 @@ func (l *load) audit() {
 	all.Wait()
 }
 
-// end stops the load. Then, when no grace is left, everybody closes their ledger.
-func (l *load) end(grace time.Duration) {
+// halt stops the load.
+func (l *load) halt() {
 	l.stop()
 	l.running.Wait()
-	time.Sleep(grace)
+}
+
+// close has everybody close their ledger.
+func (l *load) close() {
 	var all sync.WaitGroup
 	for _, people := range l.clients {
 		all.Go(func() {

@@ -157,7 +157,9 @@ func endure(ctx context.Context, o options, dir string, out io.Writer) (err erro
 		fmt.Fprintf(out, "%s: %s; longest without refreshing %s\n", got.name, got.tally, got.writes.Round(10*time.Millisecond))
 		all = append(all, got)
 	}
-	l.end(31 * time.Second)
+	l.halt()
+	time.Sleep(31 * time.Second) // no refresh token has any grace left
+	l.close()
 	return report(out, all, rec, f, time.Since(began))
 }
 
