@@ -123,13 +123,18 @@ func (m *walkModel) session(token string) *modelSession {
 	return nil
 }
 
+// living is the live session of a token, or nil.
+func (m *walkModel) living(token string) *modelSession {
+	if s := m.session(token); s != nil && s.holds() && time.Since(s.seen) < sessionIdle {
+		return s
+	}
+	return nil
+}
+
 // in is the live session of a token, which this uses.
 func (m *walkModel) in(token string) *modelSession {
-	s := m.session(token)
-	if s == nil || !s.holds() || time.Since(s.seen) >= sessionIdle {
-		return nil
-	}
-	if time.Since(s.seen) >= time.Minute {
+	s := m.living(token)
+	if s != nil && time.Since(s.seen) >= time.Minute {
 		s.seen = time.Now()
 	}
 	return s
