@@ -182,9 +182,9 @@ func first(amr string) string {
 
 const oneKey = "hwk user mfa" // a passkey that was both factors
 
-// open is a sign-in in a browser that held the session of the token old. It goes on with
+// signIn is a sign-in in a browser that held the session of the token old. It goes on with
 // it if it is the same person's and alive, else it ends.
-func (m *walkModel) open(p *modelPerson, old, amr, acr string) (s *modelSession, goesOn bool) {
+func (m *walkModel) signIn(p *modelPerson, old, amr, acr string) (s *modelSession, goesOn bool) {
 	now := time.Now()
 	if s = m.session(old); s != nil && s.p == p && !s.ended && now.Before(s.expires) && now.Sub(s.seen) < sessionIdle {
 		goesOn = true

@@ -328,7 +328,7 @@ func (k *walk) enters(j *jar, p *modelPerson, right bool, amr, acr string, act f
 
 // opened notes the session that the jar has by now.
 func (k *walk) opened(j *jar, p *modelPerson, before, amr, acr string) {
-	s, goesOn := k.open(p, before, amr, acr)
+	s, goesOn := k.signIn(p, before, amr, acr)
 	s.token = j.session()
 	id := k.text(`SELECT id FROM sessions WHERE token_hash = $1`, secret.Hash(s.token))
 	if goesOn {
