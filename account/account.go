@@ -230,38 +230,68 @@ func wake(c chan struct{}) {
 	}
 }
 
-// housekeepingBatch bounds how many rows one statement of house-keeping
-// deletes, so that it never holds up a sign-in.
-const housekeepingBatch = 500
+// SessionKept is how long a session is kept after it ended or expired, with its grants:
+// workspaces are told of its end meanwhile.
+const SessionKept = 24 * time.Hour
 
-// Clean deletes what has expired: sessions a day after they ended or expired,
-// with their grants, throttles that are at rest, half sign-ins and set-ups that
+// The next sessions that are over, which ended or expired before $1, for the statements of
+// house-keeping.
+const (
+	endedSessions   = `SELECT id FROM sessions WHERE ended_at < $1 ORDER BY ended_at, id LIMIT ` + db.SweepRows
+	expiredSessions = `SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at, id LIMIT ` + db.SweepRows
+)
+
+// Clean deletes what has expired: sessions when SessionKept is over,
+// throttles that are at rest, half sign-ins and set-ups that
 // were left, links a day after their end, and what happened to people when nobody
 // is shown it any more; what operators did stays for operatorActAge. Call it every minute or so;
 // any number of replicas may.
-func (s *Store) Clean(ctx context.Context) error {
+//
+// A session may have thousands of grants, which go with it at once, while everybody waits
+// on SQLite. So grants is called before each few sessions are deleted; it deletes the grants of
+// the sessions that the query over, with its argument, yields. It may be nil.
+func (s *Store) Clean(ctx context.Context, grants func(ctx context.Context, over string, before int64) error) error {
+	if err := s.cleanSessions(ctx, grants); err != nil {
+		return fmt.Errorf("house-keeping: %w", err)
+	}
 	now := time.Now()
 	for _, q := range []struct {
 		text   string
 		before time.Time
 	}{
-		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < $1 LIMIT $2) AND ended_at < $1`, now.Add(-24 * time.Hour)},
-		{`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now.Add(-24 * time.Hour)},
-		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 LIMIT $2) AND tat < $1`, now},
-		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
-		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
-		{`DELETE FROM ceremonies WHERE token_hash IN (SELECT token_hash FROM ceremonies WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
-		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now},
-		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) <> 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-ActivityAge)},
-		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) = 'operator' AND due_at IS NULL LIMIT $2)`, now.Add(-operatorActAge)},
-		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 LIMIT $2) AND expires_at < $1`, now.Add(-24 * time.Hour)},
+		{`DELETE FROM throttles WHERE key IN (SELECT key FROM throttles WHERE tat < $1 ORDER BY tat LIMIT ` + db.SweepRows + `) AND tat < $1`, now},
+		{`DELETE FROM logins WHERE token_hash IN (SELECT token_hash FROM logins WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `) AND expires_at < $1`, now},
+		{`DELETE FROM enrollments WHERE user_id IN (SELECT user_id FROM enrollments WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `) AND expires_at < $1`, now},
+		{`DELETE FROM ceremonies WHERE token_hash IN (SELECT token_hash FROM ceremonies WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `) AND expires_at < $1`, now},
+		{`DELETE FROM google_flows WHERE state_hash IN (SELECT state_hash FROM google_flows WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `) AND expires_at < $1`, now},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) <> 'operator' AND due_at IS NULL ORDER BY at LIMIT ` + db.SweepRows + `)`, now.Add(-ActivityAge)},
+		{`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 AND substr(actor, 1, 8) = 'operator' AND due_at IS NULL ORDER BY at LIMIT ` + db.SweepRows + `)`, now.Add(-operatorActAge)},
+		{`DELETE FROM resets WHERE token_hash IN (SELECT token_hash FROM resets WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `) AND expires_at < $1`, now.Add(-24 * time.Hour)},
+	} {
+		if err := s.db.Sweep(ctx, q.text, db.Micros(q.before)); err != nil {
+			return fmt.Errorf("house-keeping: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) cleanSessions(ctx context.Context, grants func(ctx context.Context, over string, before int64) error) error {
+	before := db.Micros(time.Now().Add(-SessionKept))
+	for _, q := range []struct{ over, text string }{
+		{endedSessions, `DELETE FROM sessions WHERE id IN (` + endedSessions + `) AND ended_at < $1`},
+		{expiredSessions, `DELETE FROM sessions WHERE id IN (` + expiredSessions + `) AND expires_at < $1`},
 	} {
 		for {
-			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), housekeepingBatch)
-			if err != nil {
-				return fmt.Errorf("house-keeping: %w", err)
+			if grants != nil {
+				if err := grants(ctx, q.over, before); err != nil {
+					return err
+				}
 			}
-			if n < housekeepingBatch {
+			n, err := s.db.Exec(db.Soft(ctx), q.text, before)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
 				break
 			}
 		}

@@ -97,7 +97,7 @@ func TestEventsAreForgotten(t *testing.T) {
 		of := func(id string) []string {
 			t.Helper()
 			synctest.Wait()
-			if err := s.Clean(t.Context()); err != nil {
+			if err := s.Clean(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			return s.texts(t, `SELECT kind FROM events WHERE user_id = $1 AND kind <> 'user_created' ORDER BY at`, id)

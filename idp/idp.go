@@ -186,35 +186,37 @@ func AnswersJSON(path string) bool {
 // browser came for, codes that nobody redeemed, and assertions that have expired. Call
 // it every minute or so; any number of replicas may.
 func (s *Server) Clean(ctx context.Context) error {
-	const batch = 500 // never holds up a sign-in
 	now := time.Now()
 	for _, q := range []struct {
 		text   string
 		before time.Time
 	}{
-		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `)`, now},
 		// Kept while its client has yet to be told that its session ended.
 		{`DELETE FROM grants WHERE id IN (
 			SELECT g.id FROM grants g JOIN clients c ON c.id = g.client_id
-			WHERE g.ended_at < $1 AND (g.session_id IS NULL OR g.redeemed_at IS NULL OR g.told_at IS NOT NULL OR c.backchannel_logout_uri = '') LIMIT $2)`, now.Add(-24 * time.Hour)},
+			WHERE g.ended_at < $1 AND (g.session_id IS NULL OR g.redeemed_at IS NULL OR g.told_at IS NOT NULL OR c.backchannel_logout_uri = '')
+			ORDER BY g.ended_at LIMIT ` + db.SweepRows + `)`, now.Add(-24 * time.Hour)},
 		// Kept past its request's life, for the grant is what says that the request has had its code.
-		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 LIMIT $2)`, now.Add(-2 * requestTTL)},
+		{`DELETE FROM grants WHERE id IN (
+			SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NOT NULL AND created_at < $1 ORDER BY created_at LIMIT ` + db.SweepRows + `)`, now.Add(-2 * requestTTL)},
 		// A client's own grants are never redeemed. They live as long as their one token.
-		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NULL AND created_at < $1 LIMIT $2)`, now.Add(-s.cfg.AccessTokenTTL - time.Minute)},
-		{`DELETE FROM pushed_requests WHERE uri_hash IN (SELECT uri_hash FROM pushed_requests WHERE expires_at < $1 LIMIT $2)`, now},
-		{`DELETE FROM assertions WHERE jti_hash IN (SELECT jti_hash FROM assertions WHERE expires_at < $1 LIMIT $2)`, now},
+		{`DELETE FROM grants WHERE id IN (
+			SELECT id FROM grants WHERE redeemed_at IS NULL AND session_id IS NULL AND created_at < $1 ORDER BY created_at LIMIT ` + db.SweepRows + `)`, now.Add(-s.cfg.AccessTokenTTL - time.Minute)},
+		{`DELETE FROM pushed_requests WHERE uri_hash IN (SELECT uri_hash FROM pushed_requests WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `)`, now},
+		{`DELETE FROM assertions WHERE jti_hash IN (SELECT jti_hash FROM assertions WHERE expires_at < $1 ORDER BY expires_at LIMIT ` + db.SweepRows + `)`, now},
 	} {
-		for {
-			n, err := s.db.Exec(db.Soft(ctx), q.text, db.Micros(q.before), batch)
-			if err != nil {
-				return fmt.Errorf("house-keeping: %w", err)
-			}
-			if n < batch {
-				break
-			}
+		if err := s.db.Sweep(ctx, q.text, db.Micros(q.before)); err != nil {
+			return fmt.Errorf("house-keeping: %w", err)
 		}
 	}
 	return nil
+}
+
+// CleanSessions deletes the grants of sessions that are about to be deleted, which the
+// query over, with its argument, yields. For account's Clean.
+func (s *Server) CleanSessions(ctx context.Context, over string, before int64) error {
+	return s.db.Sweep(ctx, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE session_id IN (`+over+`) LIMIT `+db.SweepRows+`)`, before)
 }
 
 // ErrOtherIssuer means that the database belongs to a provider of another name.

@@ -129,7 +129,7 @@ func newHouse(ctx context.Context, d *db.DB, ring *secret.Ring, cfg houseConfig)
 		mail:     worker,
 		teller:   provider.NewTeller(accounts.Ended(), cfg.log),
 		clean: func(ctx context.Context) error {
-			return errors.Join(accounts.Clean(ctx), provider.Clean(ctx), provider.RotateKeys(ctx))
+			return errors.Join(accounts.Clean(ctx, provider.CleanSessions), provider.Clean(ctx), provider.RotateKeys(ctx))
 		},
 	}, nil
 }
