@@ -41,11 +41,15 @@ const (
 	tellPatience  = 24 * time.Hour
 )
 
-// How far back a look goes for sessions that ended, and how often one goes
-// all the way back: an end that took longer to commit than recentEnd is found then.
+// How far back a look goes for sessions that ended. Once a minute one goes back further,
+// for an end that took longer to commit than recentEnd, or that there was no time for. All
+// the way it goes at the start, every hour, and a minute after a look found more than
+// could be told at once: there may be tens of thousands of sessions that ended within a day.
 const (
 	recentEnd     = time.Minute
+	lateEnd       = 10 * time.Minute
 	lookBackEvery = time.Minute
+	lookAllEvery  = time.Hour
 )
 
 // logoutTTL is the life of a logout token, two minutes at the most (OIDC
@@ -109,17 +113,27 @@ func (t *Teller) Run(ctx context.Context) {
 			t.log.Error("telling workspaces", "error", err)
 		}
 	}
-	var lookBack time.Time // when to look all the way back again
+	var lookBack, lookAll time.Time // when to look further back again, and all the way
 	for ctx.Err() == nil {
 		now := time.Now()
 		since := now.Add(-recentEnd)
-		if !now.Before(lookBack) {
+		back, all := !now.Before(lookBack), !now.Before(lookAll)
+		if back {
+			since = now.Add(-lateEnd)
+		}
+		if all {
 			since = now.Add(-tellPatience)
 		}
-		claimed, err := t.claim(ctx, now, since)
+		claimed, more, err := t.claim(ctx, now, since)
 		complain(err)
-		if err == nil && !now.Before(lookBack) {
+		if err == nil && (back || all) {
 			lookBack = now.Add(lookBackEvery)
+		}
+		if err == nil && all {
+			lookAll = now.Add(lookAllEvery)
+		}
+		if soon := now.Add(lookBackEvery); more && lookAll.After(soon) {
+			lookAll = soon
 		}
 		for _, n := range claimed {
 			telling.Go(func() {
@@ -146,7 +160,7 @@ func (t *Teller) Deliver(ctx context.Context) (confirmed int, err error) {
 	var errs []error
 	for {
 		now := time.Now()
-		claimed, err := t.claim(ctx, now, now.Add(-tellPatience))
+		claimed, _, err := t.claim(ctx, now, now.Add(-tellPatience))
 		var telling sync.WaitGroup
 		for _, n := range claimed {
 			telling.Go(func() {
@@ -167,37 +181,38 @@ func (t *Teller) Deliver(ctx context.Context) (confirmed int, err error) {
 }
 
 // claim claims what is due and can be told now, of sessions that ended since then
-// and of those that were tried before.
-func (t *Teller) claim(ctx context.Context, now, since time.Time) ([]notice, error) {
+// and of those that were tried before. more says that there may be more of it.
+func (t *Teller) claim(ctx context.Context, now, since time.Time) (claimed []notice, more bool, err error) {
 	read, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout) // that we stop is no fault of the database's
 	defer cancel()
 	snap, err := t.s.state.current(read)
 	if err != nil || !snap.tells() {
-		return nil, err
+		return nil, false, err
 	}
 	due, err := t.s.dueNotices(ctx, snap, now, since)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	t.mu.Lock()
 	due = slices.DeleteFunc(due, func(n notice) bool {
-		if t.busy[n.client.ID] >= perClient {
-			return true
+		full := t.busy[n.client.ID] >= perClient
+		if !full {
+			t.busy[n.client.ID]++
 		}
-		t.busy[n.client.ID]++
-		return false
+		more = more || t.busy[n.client.ID] >= perClient
+		return full
 	})
 	t.mu.Unlock()
 	if len(due) == 0 {
-		return nil, nil
+		return nil, more, nil
 	}
-	claimed, err := t.s.claimNotices(ctx, due, now)
+	claimed, err = t.s.claimNotices(ctx, due, now)
 	for _, n := range due {
 		if !slices.ContainsFunc(claimed, func(c notice) bool { return c.grantID == n.grantID }) {
 			t.release(n.client.ID)
 		}
 	}
-	return claimed, err
+	return claimed, more, err
 }
 
 func (t *Teller) release(clientID string) {
@@ -249,22 +264,28 @@ func (s *snapshot) tells() bool {
 	return false
 }
 
+// clientOf is the client of a grant as the second condition beside its session.
+// Written so, it has no index: SQLite, which keeps no statistics, would choose it in place
+// of the session's, and read through all grants of the client.
+func clientOf(grants string) string { return grants + `.client_id || ''` }
+
 // dueNotices returns what is due now, perClient for each client at the most: what
-// was tried least comes first. A session whose time is over has ended, too.
+// was tried least comes first. A session whose time is over has ended, too. A
+// UNION, or a join with one, would have SQLite read both tables whole.
 func (s *Server) dueNotices(ctx context.Context, snap *snapshot, now, since time.Time) ([]notice, error) {
 	rows, err := s.db.Query(ctx, `
 		SELECT id, session_id, client_id FROM (
 			SELECT g.id, g.session_id, g.client_id, ROW_NUMBER() OVER (PARTITION BY g.client_id ORDER BY g.tell_tries, g.tell_at, g.id) AS nth
-			FROM (
+			FROM grants g JOIN clients c ON c.id = g.client_id
+			WHERE g.session_id IN (
 				SELECT id FROM sessions WHERE ended_at > $1
-				UNION SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL
-				UNION SELECT session_id FROM grants WHERE tell_at <= $2
-			) s JOIN grants g ON g.session_id = s.id JOIN clients c ON c.id = g.client_id
-			WHERE g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND (g.tell_at IS NULL OR g.tell_at <= $2)
+				UNION ALL SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL
+				UNION ALL SELECT session_id FROM grants WHERE tell_at <= $2
+			) AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND (g.tell_at IS NULL OR g.tell_at <= $2)
 				AND c.backchannel_logout_uri <> '' AND c.disabled_at IS NULL
 				AND NOT EXISTS (
 					SELECT 1 FROM grants o
-					WHERE o.session_id = g.session_id AND o.client_id = g.client_id AND o.redeemed_at IS NOT NULL AND o.told_at IS NULL AND o.id < g.id)
+					WHERE o.session_id = g.session_id AND `+clientOf("o")+` = g.client_id AND o.redeemed_at IS NOT NULL AND o.told_at IS NULL AND o.id < g.id)
 		) AS due WHERE nth <= $3 ORDER BY nth, id`, db.Micros(since), db.Micros(now), perClient)
 	if err != nil {
 		return nil, fmt.Errorf("looking for clients to tell: %w", err)
@@ -306,7 +327,7 @@ func (s *Server) claimNotices(ctx context.Context, due []notice, now time.Time) 
 				return err
 			}
 			if _, err := tx.Exec(ctx, `
-				UPDATE grants SET tell_at = $1, tell_result = '' WHERE session_id = $2 AND client_id = $3 AND redeemed_at IS NOT NULL AND told_at IS NULL AND id <> $4`,
+				UPDATE grants SET tell_at = $1, tell_result = '' WHERE session_id = $2 AND `+clientOf("grants")+` = $3 AND redeemed_at IS NOT NULL AND told_at IS NULL AND id <> $4`,
 				lease, n.sessionID, n.client.ID, n.grantID); err != nil {
 				return err
 			}
@@ -340,7 +361,7 @@ func (s *Server) note(ctx context.Context, n notice, set string, at int64, resul
 	result = strings.ToValidUTF8(result[:min(len(result), most)], "")
 	_, err := s.db.Exec(db.Soft(ctx), `
 		UPDATE grants SET `+set+`, tell_result = $2
-		WHERE session_id = $3 AND client_id = $4 AND tell_at IS NOT NULL AND told_at IS NULL`, at, result, n.sessionID, n.client.ID)
+		WHERE session_id = $3 AND `+clientOf("grants")+` = $4 AND tell_at IS NOT NULL AND told_at IS NULL`, at, result, n.sessionID, n.client.ID)
 	if err != nil {
 		return fmt.Errorf("noting what a client was told: %w", err)
 	}

@@ -123,7 +123,7 @@ func (s *Server) Withdraw(ctx context.Context, userID, clientID string, d accoun
 			return err
 		}
 		if _, err := tx.Exec(ctx, `
-			UPDATE grants SET ended_at = $1 WHERE client_id = $2 AND ended_at IS NULL AND session_id IN (SELECT id FROM sessions WHERE user_id = $3)`,
+			UPDATE grants SET ended_at = $1 WHERE `+clientOf("grants")+` = $2 AND ended_at IS NULL AND session_id IN (SELECT id FROM sessions WHERE user_id = $3)`,
 			now, clientID, userID); err != nil {
 			return err
 		}

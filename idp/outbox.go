@@ -24,9 +24,11 @@ func WaitingLogouts(ctx context.Context, d *db.DB, most int) ([]Waiting, error) 
 	now := time.Now()
 	rows, err := d.Query(ctx, `
 		SELECT g.client_id, g.session_id, MIN(g.user_id), MIN(COALESCE(s.ended_at, s.expires_at)) AS since, MAX(g.tell_tries), MIN(g.tell_at), MAX(g.tell_result)
-		FROM sessions s JOIN grants g ON g.session_id = s.id JOIN clients c ON c.id = g.client_id
-		WHERE (s.ended_at > $1 OR s.ended_at IS NULL AND s.expires_at > $1 AND s.expires_at <= $2)
-			AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '' AND c.disabled_at IS NULL
+		FROM grants g JOIN sessions s ON s.id = g.session_id JOIN clients c ON c.id = g.client_id
+		WHERE g.session_id IN (
+			SELECT id FROM sessions WHERE ended_at > $1
+			UNION ALL SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL
+		) AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '' AND c.disabled_at IS NULL
 		GROUP BY g.client_id, g.session_id ORDER BY since, g.client_id, g.session_id LIMIT $3`,
 		db.Micros(now.Add(-tellPatience)), db.Micros(now), most)
 	if err != nil {

@@ -52,12 +52,13 @@ func OldestNotice(ctx context.Context, d *db.DB) (time.Time, error) {
 	now := time.Now()
 	var at sql.NullInt64
 	err := d.QueryRow(ctx, `
-		SELECT MIN(COALESCE(o.ended_at, o.expires_at)) FROM (
+		SELECT MIN(COALESCE(o.ended_at, o.expires_at))
+		FROM grants g JOIN sessions o ON o.id = g.session_id JOIN clients c ON c.id = g.client_id
+		WHERE g.session_id IN (
 			SELECT id FROM sessions WHERE ended_at > $1
-			UNION SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL
-			UNION SELECT session_id FROM grants WHERE tell_at IS NOT NULL
-		) s JOIN sessions o ON o.id = s.id JOIN grants g ON g.session_id = s.id JOIN clients c ON c.id = g.client_id
-		WHERE g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '' AND c.disabled_at IS NULL`,
+			UNION ALL SELECT id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 AND ended_at IS NULL
+			UNION ALL SELECT session_id FROM grants WHERE tell_at IS NOT NULL
+		) AND g.redeemed_at IS NOT NULL AND g.told_at IS NULL AND c.backchannel_logout_uri <> '' AND c.disabled_at IS NULL`,
 		db.Micros(now.Add(-untriedFor)), db.Micros(now)).Scan(&at)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("looking for the oldest notice: %w", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/harmony/id/account"
+	"github.com/harmony/id/db"
 	"github.com/harmony/id/db/dbtest"
 	"github.com/harmony/id/idp"
 )
@@ -622,6 +623,48 @@ func TestLO07_Promptly(t *testing.T) {
 		}
 		stop()
 		running.Wait()
+	})
+}
+
+// What a look back by a minute misses is found a little later: an end that took minutes to
+// be committed within a minute, an older one within the hour, or within a minute if
+// there was more to tell at once than could be told.
+func TestLO07_LooksBack(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		c := w.listens("told")
+		w.forget()
+		w.weaken(w.ada.ID, adaPassword)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.house.teller.Run(ctx) })
+		defer running.Wait()
+		defer stop()
+		// One sign-in after the other wakes the teller, so they all come before the ends.
+		ended := func(ago ...time.Duration) {
+			t.Helper()
+			var ids []string
+			for range ago {
+				ids = append(ids, sid(w.newBrowser().connect(c, adaEmail, adaPassword)))
+			}
+			for i, id := range ids {
+				w.exec(`UPDATE sessions SET ended_at = $1, ended_by = 'person' WHERE id = $2`, db.Micros(time.Now().Add(-ago[i])), id)
+			}
+		}
+		toldAfter := func(wait time.Duration, want int) {
+			t.Helper()
+			time.Sleep(wait)
+			if n := len(w.called("told.test")); n != want {
+				t.Errorf("told %d times after %s, want %d", n, wait, want)
+			}
+		}
+		toldAfter(2*time.Minute, 0)
+		ended(5 * time.Minute)
+		toldAfter(time.Minute+time.Second, 1)
+		ended(3 * time.Hour)
+		toldAfter(2*time.Minute, 0)
+		toldAfter(time.Hour, 1)
+		ended(3*time.Hour, 0, 0, 0, 0, 0)
+		toldAfter(2*time.Minute+time.Second, 6)
 	})
 }
 

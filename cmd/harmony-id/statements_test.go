@@ -229,10 +229,10 @@ func TestStatements(t *testing.T) {
 			w.forget()
 			b.connect(told, adaEmail, adaPassword)
 			tell := func() { must(w.house.teller.Deliver(t.Context()))(t) }
-			costs("looking whom to tell", tell, "SELECT sessions")
+			costs("looking whom to tell", tell, "SELECT grants")
 			costs("sign-out that is told", func() { b.once(http.MethodPost, "/logout", url.Values{}, nil) },
 				"UPDATE sessions", "INSERT events")
-			costs("telling", tell, "SELECT sessions", "UPDATE grants", "UPDATE grants", "UPDATE grants", "SELECT sessions")
+			costs("telling", tell, "SELECT grants", "UPDATE grants", "UPDATE grants", "UPDATE grants", "SELECT grants")
 		})
 	})
 }
