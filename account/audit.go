@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +19,14 @@ type Filter struct {
 	Until    time.Time // before
 }
 
-// sql is the filter's condition, and its arguments.
-func (f Filter) sql() (where string, args []any) {
-	var conditions []string
+// sql is a statement for the events that the filter means, in the order "at" or "at DESC",
+// and its arguments; with most not 0 it is the first so many of them.
+//
+// A person's or a client's have an index with their times. Of all others those of operators
+// have one and the rest another, as house-keeping needs them; so two lists are merged, and no
+// table is sorted.
+func (f Filter) sql(order string, most int) (text string, args []any) {
+	conditions := []string{"TRUE"}
 	add := func(condition string, value any) {
 		args = append(args, value)
 		conditions = append(conditions, fmt.Sprintf(condition, len(args)))
@@ -47,25 +51,34 @@ func (f Filter) sql() (where string, args []any) {
 		}
 		conditions = append(conditions, "kind IN ("+strings.Join(places, ", ")+")")
 	}
-	if len(conditions) == 0 {
-		return "", nil
+	by, limit := " ORDER BY "+order+", "+strings.Replace(order, "at", "id", 1), ""
+	if most > 0 {
+		args = append(args, most)
+		limit = fmt.Sprintf(" LIMIT $%d", len(args))
 	}
-	return " WHERE " + strings.Join(conditions, " AND "), args
+	const columns = eventColumns + ", client_id"
+	where := " WHERE " + strings.Join(conditions, " AND ")
+	if f.UserID != "" || f.ClientID != "" {
+		return `SELECT ` + columns + ` FROM events` + where + by + limit, args
+	}
+	part := func(whose string) string {
+		return `SELECT ` + columns + ` FROM (SELECT ` + columns + ` FROM events` + where + ` AND ` + whose + by + limit + `) AS part`
+	}
+	return part(`substr(actor, 1, 8) <> 'operator'`) + ` UNION ALL ` + part(`substr(actor, 1, 8) = 'operator'`) + by + limit, args
 }
 
 // Events calls fn for every event that the filter means, the oldest first, one at a
 // time: all that there were at one moment.
 func (s *Store) Events(ctx context.Context, f Filter, fn func(*Event) error) error {
-	where, args := f.sql()
-	return s.events(ctx, `SELECT `+eventColumns+`, client_id FROM events`+where+` ORDER BY at, id`, args, fn)
+	text, args := f.sql("at", 0)
+	return s.events(ctx, text, args, fn)
 }
 
 // LastEvents returns the last events that the filter means, most at the most, the
 // newest first.
 func (s *Store) LastEvents(ctx context.Context, f Filter, most int) (out []*Event, err error) {
-	where, args := f.sql()
-	text := fmt.Sprintf(`SELECT %s, client_id FROM events%s ORDER BY at DESC, id DESC LIMIT $%d`, eventColumns, where, len(args)+1)
-	err = s.events(ctx, text, append(slices.Clone(args), most), func(e *Event) error {
+	text, args := f.sql("at DESC", most)
+	err = s.events(ctx, text, args, func(e *Event) error {
 		out = append(out, e)
 		return nil
 	})
