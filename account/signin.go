@@ -402,8 +402,11 @@ func (s *Store) Finish(ctx context.Context, half string, f SecondFactor, old, br
 	if err != nil {
 		if _, throttled := errors.AsType[*ThrottledError](err); !throttled && !errors.Is(err, ErrBusy) {
 			n, counting := s.db.Exec(db.Soft(context.WithoutCancel(ctx)), `UPDATE logins SET tries = tries + 1 WHERE token_hash = $1`, secret.Hash(half))
-			if counting != nil || n == 0 {
-				return Passage{}, errors.Join(counting, ErrNoLogin)
+			switch {
+			case counting != nil: // what was not counted is not told to be right or wrong
+				return Passage{}, fmt.Errorf("counting an attempt: %w", counting)
+			case n == 0:
+				return Passage{}, ErrNoLogin
 			}
 		}
 		return Passage{}, err

@@ -112,16 +112,12 @@ func (d *DB) QueryRow(ctx context.Context, query string, args ...any) (row *sql.
 
 // Query reads rows, as QueryRow does. Close them before the next read where you can:
 // each open Rows keeps a connection.
-func (d *DB) Query(ctx context.Context, query string, args ...any) (rows *sql.Rows, err error) {
+func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	d.observed(ctx, query)
 	if d.writer != nil {
 		return d.pool.QueryContext(d.unwatched(ctx), query, args...)
 	}
-	err = retry(ctx, func() (bool, error) {
-		rows, err = d.pool.QueryContext(ctx, query, args...)
-		return true, err
-	})
-	return rows, err
+	return reading(ctx, func() (*sql.Rows, error) { return d.pool.QueryContext(ctx, query, args...) })
 }
 
 // Exec runs one statement that writes and says how many rows it changed. The

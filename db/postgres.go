@@ -79,7 +79,7 @@ func retry(ctx context.Context, fn func() (undone bool, err error)) error {
 			if i >= 5 {
 				return err
 			}
-		case !unsent(err) && !(undone && lost(err)), time.Since(began) >= patience:
+		case !unsent(err) && (!undone || !lost(err)), time.Since(began) >= patience:
 			return err
 		}
 		select {
@@ -88,6 +88,15 @@ func retry(ctx context.Context, fn func() (undone bool, err error)) error {
 		case <-time.After(2 * time.Millisecond << min(i, 6)):
 		}
 	}
+}
+
+// reading is retry for what has no effect.
+func reading[T any](ctx context.Context, fn func() (T, error)) (got T, err error) {
+	err = retry(ctx, func() (_ bool, err error) {
+		got, err = fn()
+		return true, err
+	})
+	return got, err
 }
 
 // stillThere is asked before a connection that was idle is used again. One that the

@@ -190,7 +190,8 @@ func (p *person) signIn() *device {
 
 // proved reports whether a second factor was taken.
 func proved(a answer) bool {
-	return a.status == http.StatusSeeOther && !strings.HasPrefix(a.header.Get("Location"), "/login/verify") && !strings.HasSuffix(a.header.Get("Location"), "/login")
+	path, _, _ := strings.Cut(a.header.Get("Location"), "?")
+	return a.status == http.StatusSeeOther && path != "/login" && path != "/login/verify" // where one proves what was lost, or is still wanted
 }
 
 func (p *person) opened(b *browser) *device {

@@ -206,10 +206,10 @@ func (b *browser) judge(via road, a *answer) {
 	via.record.mu.Lock()
 	defer via.record.mu.Unlock()
 	via.record.tally.requests++
-	switch {
-	case a.status == 0:
+	switch a.status {
+	case 0:
 		via.record.tally.cut++
-	case a.status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		via.record.tally.away++
 	default:
 		via.record.tally.served++
