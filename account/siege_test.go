@@ -86,7 +86,7 @@ func (s *siege) enter(browser string, d Device) (Passage, error) {
 		return p, err
 	}
 	if step := stepAt(time.Now()); step <= s.step { // a code is good once
-		time.Sleep(time.Unix((s.step+1)*int64(totpPeriod/time.Second), 0).Sub(time.Now()))
+		time.Sleep(time.Until(time.Unix((s.step+1)*int64(totpPeriod/time.Second), 0)))
 	}
 	s.step = stepAt(time.Now())
 	return store.Finish(ctx, p.Half, SecondFactor{Code: code(s.t, s.app.Key)}, "", browser, d)

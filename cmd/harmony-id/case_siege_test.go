@@ -54,7 +54,7 @@ func TestSiegeOfTheFrontDoor(t *testing.T) {
 				guess(i, of(1000+hour*6+i))
 				guess(i, fmt.Sprintf("[2001:db8:2:%x::1]", hour*6+i))
 				guess(i, "203.0.113.1") // where the owner is
-				time.Sleep(begin.Add(time.Duration(hour)*time.Hour + time.Duration(i+1)*10*time.Minute).Sub(time.Now()))
+				time.Sleep(time.Until(begin.Add(time.Duration(hour)*time.Hour + time.Duration(i+1)*10*time.Minute)))
 			}
 			if hour == 23 {
 				break

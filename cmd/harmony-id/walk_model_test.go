@@ -332,7 +332,7 @@ func (g *modelGrant) renew(generation int, needsTwo bool) (ok, next bool) {
 		g.ended = true
 		return false, false
 	}
-	return !(needsTwo && g.lessened()), next
+	return !needsTwo || !g.lessened(), next
 }
 
 // lessened is whether the second factor of the grant is none any more.
