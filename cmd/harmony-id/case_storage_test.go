@@ -188,9 +188,13 @@ func TestST10_FullDiskOfPostgreSQL(t *testing.T) {
 func TestST05_WhenToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "postgres")
-		b := w.newBrowser()
-		k := b.connect(w.acme, adaEmail, adaPassword)
+		b, app := w.twoFactor()
 		f, code := b.again(w.acme)
+		k := f.redeem(code).ok()
+		f, code = b.again(w.acme)
+		half := w.newBrowser()
+		verify := half.half(adaEmail, adaPassword).form("/login/verify")
+		verify.Set("code", app.code())
 		var name string
 		if err := w.db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&name); err != nil {
 			t.Fatal(err)
@@ -209,6 +213,7 @@ func TestST05_WhenToComeAgain(t *testing.T) {
 		}
 		for what, p := range map[string]*page{
 			"sign-in":      w.newBrowser().attempt(adaEmail, adaPassword),
+			"app's code":   half.once(http.MethodPost, "/login/verify", verify, nil),
 			"account page": b.once(http.MethodGet, "/preferences/security", nil, nil),
 			"authorize":    b.once(http.MethodGet, w.acme.begin().url(), nil, nil),
 			"sign-out":     b.once(http.MethodPost, "/logout", url.Values{}, nil),
@@ -225,6 +230,9 @@ func TestST05_WhenToComeAgain(t *testing.T) {
 		w.acme.refresh(k.RefreshToken).ok()
 		if !b.signedIn() {
 			t.Error("the session is gone")
+		}
+		if half.once(http.MethodPost, "/login/verify", verify, nil); !half.signedIn() {
+			t.Error("the code that was sent meanwhile is lost")
 		}
 	})
 }
