@@ -231,6 +231,16 @@ func TestST05_WhenToComeAgain(t *testing.T) {
 		if !b.signedIn() {
 			t.Error("the session is gone")
 		}
+		// It goes away once more, after the sign-in that waits was read.
+		w.exec(`CREATE FUNCTION stopping() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it stops'' USING ERRCODE = ''admin_shutdown''; END'`)
+		for _, table := range []string{"throttles", "logins"} {
+			w.exec(`CREATE TRIGGER stopping BEFORE INSERT OR UPDATE ON ` + table + ` EXECUTE FUNCTION stopping()`)
+		}
+		p := half.once(http.MethodPost, "/login/verify", verify, nil)
+		away("app's code, half way", p.status, p.header, p.body)
+		for _, table := range []string{"throttles", "logins"} {
+			w.exec(`DROP TRIGGER stopping ON ` + table)
+		}
 		if half.once(http.MethodPost, "/login/verify", verify, nil); !half.signedIn() {
 			t.Error("the code that was sent meanwhile is lost")
 		}
