@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"regexp"
 	"strings"
 	"testing"
@@ -29,6 +30,9 @@ func devArgs(dir string) (args []string, urls [5]string) {
 	args = []string{"dev", "--dir", dir}
 	for i, key := range []string{"--http-addr", "--acme-addr", "--globex-addr", "--mail-addr", "--google-addr"} {
 		address := "localhost:" + freePort()
+		for slices.Contains(urls[:i], "http://"+address) { // given back meanwhile
+			address = "localhost:" + freePort()
+		}
 		args, urls[i] = append(args, key, address), "http://"+address
 	}
 	return args, urls
