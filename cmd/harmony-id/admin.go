@@ -70,7 +70,8 @@ func (a *admin) handler() http.Handler {
 
 // misdirected reports whether a request is for somebody else. On loopback the admin
 // listener has no name but localhost: a page whose name was made to lead here (DNS
-// rebinding) reads nothing of it in an operator's browser.
+// rebinding) reads nothing of it in an operator's browser. Who names nobody is no
+// browser: HAProxy's checks are HTTP/1.0 and do not.
 func misdirected(r *http.Request) bool {
 	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || !at.IP.IsLoopback() {
@@ -78,7 +79,7 @@ func misdirected(r *http.Request) bool {
 	}
 	host := (&url.URL{Host: r.Host}).Hostname()
 	_, err := netip.ParseAddr(host)
-	return err != nil && !loopback(strings.ToLower(host))
+	return host != "" && err != nil && !loopback(strings.ToLower(host))
 }
 
 func say(w http.ResponseWriter, status int, word string) {

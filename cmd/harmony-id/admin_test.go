@@ -128,6 +128,13 @@ func TestLG05_AdminListener(t *testing.T) {
 			t.Errorf("Host %q: %d, want %d", host, res.StatusCode, want)
 		}
 	}
+	// A load balancer's check, as HAProxy makes it: HTTP/1.0 and no Host.
+	check := must(net.Dial("tcp", admin))(t)
+	fmt.Fprintf(check, "GET %s HTTP/1.0\r\n\r\n", pathReady)
+	if said := must(io.ReadAll(check))(t); !strings.HasPrefix(string(said), "HTTP/1.0 200 ") {
+		t.Errorf("a check without a Host: %s", said)
+	}
+	check.Close()
 	// A second one is told which setting to change.
 	_, port, _ := net.SplitHostPort(admin)
 	sh.with("HARMONY_ID_HTTP_ADDR=127.0.0.1:0").run("", "serve").want(exitFailed, "port "+port+" is taken", "--admin-addr")
