@@ -1,20 +1,13 @@
 package db_test
 
 import (
-	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/harmony/id/db"
 	"github.com/harmony/id/db/dbtest"
@@ -223,33 +216,4 @@ func TestWaitsForTheServer(t *testing.T) {
 			t.Errorf("%d things, want 1", n)
 		}
 	})
-}
-
-func TestUnavailableForNow(t *testing.T) {
-	pg := func(code string) error { return fmt.Errorf("reading: %w", &pgconn.PgError{Code: code}) }
-	_, refused := net.Dial("tcp", "127.0.0.1:1")
-	for name, err := range map[string]error{
-		"it stops": pg("57P01"), "it starts": pg("57P03"), "too many": pg("53300"), "the disk is full": pg("53100"), "a standby": pg("25006"),
-		"conflicts": pg("40001"), "a deadlock": pg("40P01"), "too slow": pg("57014"), "the connection": pg("08006"), "its machine": pg("58030"),
-		"nobody listens": refused, "the end": fmt.Errorf("x: %w", io.ErrUnexpectedEOF), "reset": &net.OpError{Op: "read", Err: syscall.ECONNRESET},
-		"no connection": driver.ErrBadConn, "none any more": sql.ErrConnDone, "closed": db.ErrClosed,
-	} {
-		if !db.Unavailable(err) {
-			t.Errorf("%s: %v is not", name, err)
-		}
-	}
-	for _, err := range []error{nil, sql.ErrNoRows, context.Canceled, pg("42P01"), pg("23505"), pg("23503"), pg("22021"), sql.ErrTxDone, errors.New("x")} {
-		if db.Unavailable(err) {
-			t.Errorf("%v is", err)
-		}
-	}
-	full := open(t, "sqlite")
-	must(t, full, fmt.Sprintf(`PRAGMA max_page_count = %d`, count(t, full, `PRAGMA page_count`)))
-	_, err := full.Exec(ctx, `INSERT INTO things (id, data) VALUES ('a', $1)`, make([]byte, 1<<20))
-	if !db.Unavailable(err) {
-		t.Errorf("a full disk: %v", err)
-	}
-	if _, err := full.Exec(ctx, `INSERT INTO nowhere VALUES (1)`); err == nil || db.Unavailable(err) {
-		t.Errorf("a missing table: %v", err)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,9 +27,12 @@ func TestUnavailable(t *testing.T) {
 		{nil, false},
 		{sql.ErrNoRows, false},
 		{context.Canceled, false},
+		{sql.ErrTxDone, false},
 		{errors.New("anything else"), false},
 		{&pgconn.PgError{Code: "42P01"}, false}, // no such table
 		{&pgconn.PgError{Code: "23505"}, false}, // not unique
+		{&pgconn.PgError{Code: "23503"}, false}, // no such row
+		{&pgconn.PgError{Code: "22021"}, false}, // no text
 		{&pgconn.PgError{Code: "42501"}, false}, // not allowed
 		{&pgconn.PgError{Code: ""}, false},
 		{&pgconn.PgError{Code: "53100"}, true}, // the disk is full
@@ -38,9 +42,14 @@ func TestUnavailable(t *testing.T) {
 		{&pgconn.PgError{Code: "58030"}, true}, // its disk fails
 		{&pgconn.PgError{Code: "08006"}, true}, // a pooler lost it
 		{&pgconn.PgError{Code: "25006"}, true}, // a standby
+		{&pgconn.PgError{Code: "57014"}, true}, // it took too long
 		{&pgconn.PgError{Code: "40001"}, true},
+		{&pgconn.PgError{Code: "40P01"}, true},
 		{&pgconn.ConnectError{}, true},
 		{&net.OpError{Op: "read", Err: io.EOF}, true},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, true},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, true},
+		{sql.ErrConnDone, true},
 		{io.ErrUnexpectedEOF, true},
 		{driver.ErrBadConn, true},
 		{context.DeadlineExceeded, true},
@@ -61,6 +70,11 @@ func TestUnavailable(t *testing.T) {
 			}
 		}
 	})
+	full := open(t, "sqlite")
+	must(t, full, fmt.Sprintf(`PRAGMA max_page_count = %d`, count(t, full, `PRAGMA page_count`)))
+	if _, err := full.Exec(ctx, `INSERT INTO things (id, data) VALUES ('a', $1)`, make([]byte, 1<<20)); !db.Unavailable(err) {
+		t.Errorf("a full disk: %v", err)
+	}
 }
 
 // Whoever finds SQLite's lock taken for too long is told so, and nothing of theirs has
